@@ -1,0 +1,1 @@
+//! A success-funded token bucket.

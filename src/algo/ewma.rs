@@ -1,0 +1,1 @@
+//! Peak EWMA: a latency that rises at once and falls slowly.

@@ -1,0 +1,7 @@
+//! Pure arithmetic, without a clock, a lock or a network.
+
+pub mod backoff;
+pub mod bucket;
+pub mod ewma;
+pub mod p2c;
+pub mod window;

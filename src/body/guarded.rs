@@ -1,0 +1,199 @@
+//! A response's body that settles the verdict on its call.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::{
+    call::Asked,
+    classify::{Blame, Retry, Sent, Settle, Verdict},
+};
+
+/// The head said yes, the body broke off: the service processed it, the endpoint is to blame.
+const BROKEN_OFF: Verdict = Verdict::new(Blame::Endpoint, Sent::Processed, Retry::IfSafe);
+
+pin_project! {
+    /// A response body that tells a guard how the call ended, exactly once: at the body's
+    /// end, at its first error, or at its drop. The guard itself is dropped at the same moment,
+    /// or when the body is dropped if the head decided already, so that "in flight" lasts
+    /// until the response has been read.
+    #[derive(Debug)]
+    pub struct Guarded<B, G: Settle> {
+        #[pin]
+        body: B,
+        open: Option<Open>,
+        guard: Option<G>,
+    }
+
+    impl<B, G> PinnedDrop for Guarded<B, G>
+    where
+        G: Settle,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let (Some(open), Some(mut guard)) = (this.open.take(), this.guard.take()) {
+                guard.settle(open.dropped());
+            }
+        }
+    }
+}
+
+/// The verdict is still open.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    head: Verdict,
+    asked: Asked,
+}
+
+impl Open {
+    /// Read in part or not at all: what the head said stands, unless our own deadline cut it.
+    fn dropped(self) -> Verdict {
+        if self.asked.deadline.is_none() {
+            return self.head;
+        }
+        match self.asked.dropped(crate::time::now()) {
+            Verdict::TIMED_OUT => Verdict::TIMED_OUT,
+            _ => self.head,
+        }
+    }
+}
+
+impl<B, G: Settle> Guarded<B, G> {
+    /// A body whose end decides; `head` is the verdict if nothing goes wrong.
+    pub const fn open(asked: Asked, body: B, head: Verdict, guard: G) -> Self {
+        Self { body, open: Some(Open { head, asked }), guard: Some(guard) }
+    }
+
+    /// A body behind a head that decided: `guard` was told, and is held until the end.
+    pub const fn settled(body: B, guard: G) -> Self {
+        Self { body, open: None, guard: Some(guard) }
+    }
+
+    /// The body inside.
+    pub const fn get_ref(&self) -> &B {
+        &self.body
+    }
+}
+
+impl<B: Body, G: Settle> Body for Guarded<B, G> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        let ended = match &frame {
+            Some(Ok(_)) => this.body.is_end_stream(),
+            Some(Err(_)) | None => true,
+        };
+        if ended && let Some(mut guard) = this.guard.take() {
+            if let Some(open) = this.open.take() {
+                let broken = matches!(frame, Some(Err(_)));
+                guard.settle(if broken { BROKEN_OFF } else { open.head });
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, io, rc::Rc, task::Waker};
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Rc<RefCell<Vec<Verdict>>>);
+
+    impl Settle for Log {
+        fn settle(&mut self, verdict: Verdict) {
+            self.0.borrow_mut().push(verdict);
+        }
+    }
+
+    struct Broken;
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+            Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())))
+        }
+    }
+
+    fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn open<B>(body: B, asked: Asked, log: &Log) -> Guarded<B, Log> {
+        Guarded::open(asked, body, Verdict::SUCCESS, log.clone())
+    }
+
+    #[test]
+    fn settles_once_at_the_end_and_lets_go() {
+        let log = Log::default();
+        let mut body = open(Full::new(Bytes::from("hello")), Asked::default(), &log);
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+        assert_eq!(*log.0.borrow(), [Verdict::SUCCESS]);
+        assert_eq!(Rc::strong_count(&log.0), 1, "the guard is gone with the body's end");
+        assert!(matches!(poll(&mut body), Poll::Ready(None)));
+        drop(body);
+        assert_eq!(log.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_the_endpoints_fault() {
+        let log = Log::default();
+        let mut body = open(Broken, Asked::default(), &log);
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Err(_)))));
+        drop(body);
+        assert_eq!(*log.0.borrow(), [BROKEN_OFF]);
+    }
+
+    #[test]
+    fn a_body_dropped_unread_leaves_the_heads_verdict() {
+        let log = Log::default();
+        drop(open(Broken, Asked::default(), &log));
+        assert_eq!(*log.0.borrow(), [Verdict::SUCCESS]);
+    }
+
+    #[test]
+    fn a_body_dropped_by_the_deadline_timed_out() {
+        let log = Log::default();
+        let asked = Asked { deadline: Some(crate::time::now()), ..Asked::default() };
+        drop(open(Broken, asked, &log));
+        assert_eq!(*log.0.borrow(), [Verdict::TIMED_OUT]);
+    }
+
+    #[test]
+    fn a_settled_body_only_holds_its_guard() {
+        let log = Log::default();
+        let body = Guarded::settled(Broken, log.clone());
+        assert_eq!(Rc::strong_count(&log.0), 2);
+        drop(body);
+        assert_eq!(Rc::strong_count(&log.0), 1);
+        assert!(log.0.borrow().is_empty());
+    }
+}

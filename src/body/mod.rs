@@ -1,0 +1,11 @@
+//! Bodies: the client's own type, one that can be sent again, one that settles a verdict.
+
+mod guarded;
+mod replay;
+mod shape;
+
+pub use self::{
+    guarded::Guarded,
+    replay::{ReplayBody, ReplayError, ReplaySource},
+    shape::Body,
+};

@@ -1,0 +1,229 @@
+//! How a request is made again for a further attempt.
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
+use http_body::Body;
+
+use super::Call;
+use crate::{
+    body::{ReplayBody, ReplaySource},
+    error::BoxError,
+};
+
+/// A request that can be attempted several times.
+///
+/// HTTP requests are, with any body (see [`ReplayBody`]). For a type of your own that is
+/// `Clone`, [`Cloning`] does the work:
+///
+/// ```
+/// use buttress::call::{Cloning, Replay};
+///
+/// #[derive(Clone)]
+/// struct Lookup(String);
+///
+/// impl Replay for Lookup {
+///     type Attempt = Self;
+///     type Replayer = Cloning<Self>;
+///
+///     fn is_idempotent(&self) -> bool {
+///         true // it only reads
+///     }
+///
+///     fn once(self) -> Self {
+///         self
+///     }
+///
+///     fn replayer(self, _: usize) -> Cloning<Self> {
+///         Cloning::new(self)
+///     }
+/// }
+/// ```
+pub trait Replay: Sized {
+    /// What an attempt sends.
+    type Attempt;
+    /// Makes the attempts.
+    type Replayer: Replayer<Attempt = Self::Attempt>;
+
+    /// Whether the request is safe to repeat by its own nature (an HTTP method may be).
+    fn is_idempotent(&self) -> bool;
+
+    /// The only attempt of a request that may not be repeated; copies nothing.
+    fn once(self) -> Self::Attempt;
+
+    /// Keeps the request for further attempts, its body up to `cap` bytes.
+    fn replayer(self, cap: usize) -> Self::Replayer;
+}
+
+/// Makes the attempts of one request.
+pub trait Replayer {
+    /// What an attempt sends.
+    type Attempt;
+
+    /// The next attempt, or none if the request can't be made again: its body went past the
+    /// cap, or failed. The first attempt can always be made.
+    fn attempt(&mut self) -> Option<Self::Attempt>;
+
+    /// Whether [`Replayer::attempt`] would make one.
+    fn can_attempt(&self) -> bool;
+}
+
+/// Methods that RFC 9110 (section 9.2.2) and RFC 10008 (QUERY) define as idempotent.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    ) || method.as_str() == "QUERY"
+}
+
+impl<B> Replay for Request<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Attempt = Request<ReplayBody<B>>;
+    type Replayer = HttpReplayer<B>;
+
+    fn is_idempotent(&self) -> bool {
+        is_idempotent(self.method())
+    }
+
+    fn once(self) -> Self::Attempt {
+        self.map(ReplayBody::once)
+    }
+
+    fn replayer(self, cap: usize) -> HttpReplayer<B> {
+        let (head, body) = self.into_parts();
+        HttpReplayer {
+            method: head.method,
+            uri: head.uri,
+            version: head.version,
+            headers: head.headers,
+            extensions: head.extensions,
+            body: ReplaySource::new(body, cap),
+        }
+    }
+}
+
+/// Makes the attempts of an [`http::Request`].
+#[derive(Debug)]
+pub struct HttpReplayer<B> {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: ReplaySource<B>,
+}
+
+impl<B> Replayer for HttpReplayer<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Attempt = Request<ReplayBody<B>>;
+
+    fn attempt(&mut self) -> Option<Self::Attempt> {
+        let mut request = Request::new(self.body.reader()?);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers.clone();
+        *request.extensions_mut() = self.extensions.clone();
+        Some(request)
+    }
+
+    fn can_attempt(&self) -> bool {
+        self.body.can_replay()
+    }
+}
+
+impl<R: Replay> Replay for Call<R> {
+    type Attempt = Call<R::Attempt>;
+    type Replayer = Call<R::Replayer>;
+
+    fn is_idempotent(&self) -> bool {
+        self.request.is_idempotent()
+    }
+
+    fn once(self) -> Self::Attempt {
+        Call { words: self.words, request: self.request.once() }
+    }
+
+    fn replayer(self, cap: usize) -> Self::Replayer {
+        Call { words: self.words, request: self.request.replayer(cap) }
+    }
+}
+
+impl<P: Replayer> Replayer for Call<P> {
+    type Attempt = Call<P::Attempt>;
+
+    fn attempt(&mut self) -> Option<Self::Attempt> {
+        Some(Call { words: self.words.clone(), request: self.request.attempt()? })
+    }
+
+    fn can_attempt(&self) -> bool {
+        self.request.can_attempt()
+    }
+}
+
+/// Makes the attempts of a request that is `Clone`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cloning<R>(R);
+
+impl<R> Cloning<R> {
+    /// Every attempt is a clone of `request`.
+    pub const fn new(request: R) -> Self {
+        Self(request)
+    }
+}
+
+impl<R: Clone> Replayer for Cloning<R> {
+    type Attempt = R;
+
+    fn attempt(&mut self) -> Option<R> {
+        Some(self.0.clone())
+    }
+
+    fn can_attempt(&self) -> bool {
+        true
+    }
+}
+
+macro_rules! replay_by_cloning {
+    ($($request:ty),*) => {$(
+        /// Not idempotent by nature: say so in the call's [`Words`](super::Words) where it is.
+        impl Replay for $request {
+            type Attempt = Self;
+            type Replayer = Cloning<Self>;
+
+            fn is_idempotent(&self) -> bool {
+                false
+            }
+
+            fn once(self) -> Self {
+                self
+            }
+
+            fn replayer(self, _: usize) -> Cloning<Self> {
+                Cloning::new(self)
+            }
+        }
+    )*};
+}
+
+replay_by_cloning!((), u32, u64, &'static str, String, Vec<u8>, Bytes);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_idempotent_methods() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"] {
+            assert!(is_idempotent(&method.parse().expect("a method")), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "LOCK", "get"] {
+            assert!(!is_idempotent(&method.parse().expect("a method")), "{method}");
+        }
+    }
+}

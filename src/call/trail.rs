@@ -1,0 +1,232 @@
+//! What the layers below tell the layers above while an attempt is under way.
+//!
+//! A timeout has to know whether the request it gives up was handed to a connection, and a
+//! retry has to know to which endpoint its attempt went, although neither has come back yet.
+//! A shared cell would cost every call an allocation and two contended reference counts. But an
+//! attempt is polled by the layers above it, on their thread, within their own `poll`: so they
+//! put their [`Trail`] into a slot of the thread while they poll, the layers below write into
+//! that slot, and what was written is taken out again when the poll returns. tokio hands its
+//! own task budget down in the same way.
+//!
+//! A layer between the two that moves the attempt to another task (`tower::Buffer`) cuts the
+//! trail: then nothing is known, which counts as "maybe sent", the safe side.
+
+use std::{cell::Cell, net::SocketAddr, time::Instant};
+
+use crate::{classify::Sent, endpoint::EndpointKey};
+
+/// The trail of an attempt, held by the layer that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trail {
+    stage: Stage,
+    sent_before: bool,
+    target: Option<Target>,
+    expires: Option<Instant>,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Nothing below says; it may have been sent.
+    #[default]
+    Unknown,
+    /// Waiting for an endpoint or a connection.
+    Unsent,
+    /// Handed to a connection.
+    HandedOver,
+}
+
+/// Where an attempt goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Target {
+    /// The endpoint's key.
+    pub key: EndpointKey,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl Target {
+    /// An endpoint and its address.
+    #[must_use]
+    pub const fn new(key: EndpointKey, address: SocketAddr) -> Self {
+        Self { key, address }
+    }
+}
+
+impl Trail {
+    /// A trail on which nothing is known yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { stage: Stage::Unknown, sent_before: false, target: None, expires: None }
+    }
+
+    /// The same, for an attempt that will be dropped at `expires`: so that the transport can
+    /// tell an attempt that timed out from one that its caller gave up.
+    #[must_use]
+    pub const fn expiring(expires: Option<Instant>) -> Self {
+        Self { expires, ..Self::new() }
+    }
+
+    /// Runs `poll` with this trail in the thread's slot.
+    pub fn enter<T>(&mut self, poll: impl FnOnce() -> T) -> T {
+        /// Puts the outer trail back, also when `poll` panics.
+        struct Leave<'a>(&'a mut Trail, Trail);
+
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                *self.0 = CURRENT.get();
+                CURRENT.set(self.1.joined(self.0));
+            }
+        }
+
+        let outer = CURRENT.get();
+        self.expires = earlier(self.expires, outer.expires);
+        CURRENT.set(*self);
+        let _leave = Leave(self, outer);
+        poll()
+    }
+
+    /// How far the latest attempt has come.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Where it went, if a balancer below chose.
+    #[must_use]
+    pub const fn target(&self) -> Option<Target> {
+        self.target
+    }
+
+    /// Whether the request may have been carried out, if it is given up now.
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        match self.stage {
+            Stage::Unsent if !self.sent_before => Sent::No,
+            _ => Sent::Maybe,
+        }
+    }
+
+    const fn joined(mut self, inner: &Self) -> Self {
+        self.stage = inner.stage;
+        self.target = inner.target;
+        self.sent_before |= inner.sent_before;
+        self
+    }
+}
+
+impl Default for Trail {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The request waits for an endpoint or a connection: given up now, it was not sent.
+pub fn mark_unsent() {
+    update(|trail| trail.stage = Stage::Unsent);
+}
+
+/// The request goes on to a service of which nothing is known.
+pub fn mark_unknown() {
+    update(|trail| trail.stage = Stage::Unknown);
+}
+
+/// The request is handed to a connection: from now on it may have been carried out.
+pub fn mark_handed_over() {
+    update(|trail| trail.stage = Stage::HandedOver);
+}
+
+/// The attempt goes to this endpoint.
+pub fn mark_target(target: Target) {
+    update(|trail| trail.target = Some(target));
+}
+
+/// An earlier attempt of this call may have been carried out, whatever becomes of this one.
+pub(crate) fn mark_sent_before() {
+    update(|trail| trail.sent_before = true);
+}
+
+/// When the attempt that is being polled will be dropped by a timeout above it.
+pub(crate) fn current_expiry() -> Option<Instant> {
+    CURRENT.get().expires
+}
+
+thread_local! {
+    static CURRENT: Cell<Trail> = const { Cell::new(Trail::new()) };
+}
+
+fn update(change: impl FnOnce(&mut Trail)) {
+    let mut trail = CURRENT.get();
+    change(&mut trail);
+    CURRENT.set(trail);
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_was_marked_below_is_known_above() {
+        let mut outer = Trail::new();
+        let mut inner = Trail::new();
+        outer.enter(|| {
+            mark_unsent();
+            inner.enter(mark_handed_over);
+        });
+        assert_eq!(inner.sent(), Sent::Maybe);
+        assert_eq!(outer.stage(), Stage::HandedOver);
+        assert_eq!(CURRENT.get().stage, Stage::HandedOver);
+        CURRENT.set(Trail::new());
+    }
+
+    #[test]
+    fn a_trail_keeps_what_it_knew_between_polls() {
+        let mut trail = Trail::new();
+        trail.enter(mark_unsent);
+        trail.enter(|| ());
+        assert_eq!(trail.sent(), Sent::No);
+        Trail::new().enter(mark_handed_over);
+        assert_eq!(trail.sent(), Sent::No, "another attempt's marks are not ours");
+    }
+
+    #[test]
+    fn an_earlier_attempt_is_not_forgotten() {
+        let mut call = Trail::new();
+        call.enter(|| Trail::new().enter(mark_handed_over));
+        call.enter(mark_sent_before);
+        call.enter(|| Trail::new().enter(mark_unsent));
+        assert_eq!(call.stage(), Stage::Unsent);
+        assert_eq!(call.sent(), Sent::Maybe);
+    }
+
+    #[test]
+    fn the_nearest_expiry_reaches_the_transport() {
+        let now = crate::time::now();
+        let (near, far) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+        let mut outer = Trail::expiring(Some(near));
+        let mut inner = Trail::expiring(Some(far));
+        let seen = outer.enter(|| inner.enter(current_expiry));
+        assert_eq!(seen, Some(near));
+        assert_eq!(current_expiry(), None);
+    }
+
+    #[test]
+    fn a_panic_below_leaves_the_thread_as_it_was() {
+        let result = std::panic::catch_unwind(|| {
+            Trail::expiring(Some(crate::time::now())).enter(|| panic!("below"));
+        });
+        assert!(result.is_err());
+        assert_eq!(current_expiry(), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! The table of HTTP's answers.
+
+use ::http::{Response, StatusCode};
+use http_body::Body;
+
+use super::{Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, retry_after};
+use crate::{
+    body::Guarded,
+    call::{Asked, BodyMode},
+};
+
+/// Judges HTTP responses by their status, as RFC 9110 means it and as services use it.
+///
+/// | answer | blame | sent | retry | why |
+/// |---|---|---|---|---|
+/// | 1xx, 2xx, 3xx | nobody | processed | never | it worked |
+/// | 400, 401, 403, 404, 405, 410, 413, 415, 422, 501, other 4xx | client | processed | never | every endpoint would say the same |
+/// | 408 | endpoint | maybe | if safe | it gave up on our connection |
+/// | 409 with an idempotency key | nobody | processed | always, after a wait | the first attempt is still running |
+/// | 421, 425 | nobody | no | always | refused unprocessed; another connection will do |
+/// | 429 | service | no | always, after the pushback or elsewhere | refused unprocessed |
+/// | 500 | endpoint | processed | if safe | a bug, perhaps of one instance |
+/// | 502, 504 | endpoint | maybe | if safe | a proxy lost its upstream |
+/// | 503 | service | maybe | if safe, after the pushback or elsewhere | overload, or an instance that is closing |
+/// | other 5xx | endpoint | processed | if safe | as 500 |
+///
+/// Retrying a 500 can be switched off ([`HttpClassifier::retry_500`]), as some services replay
+/// a stored 500 for a key.
+///
+/// The verdict on a failure is settled at the head, on a success at the end of the body: a
+/// body that breaks off is a failure of its endpoint. A body that the caller drops unread
+/// leaves the head's verdict standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpClassifier {
+    retry_500: bool,
+}
+
+impl HttpClassifier {
+    /// The table above.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { retry_500: true }
+    }
+
+    /// Whether a 500 to a call that is safe to repeat may be tried again (default: yes).
+    #[must_use]
+    pub const fn retry_500(mut self, retry: bool) -> Self {
+        self.retry_500 = retry;
+        self
+    }
+
+    /// The verdict on a status, before `Retry-After` is looked at.
+    #[must_use]
+    pub fn status(&self, status: StatusCode, keyed: bool) -> Verdict {
+        let (blame, sent, retry) = match status.as_u16() {
+            100..=399 => return Verdict::SUCCESS,
+            408 => (Blame::Endpoint, Sent::Maybe, Retry::IfSafe),
+            409 if keyed => (Blame::Nobody, Sent::Processed, Retry::Always),
+            421 | 425 => (Blame::Nobody, Sent::No, Retry::Always),
+            429 => (Blame::Service, Sent::No, Retry::Always),
+            400..=499 | 501 => (Blame::Client, Sent::Processed, Retry::Never),
+            502 | 504 => (Blame::Endpoint, Sent::Maybe, Retry::IfSafe),
+            503 => (Blame::Service, Sent::Maybe, Retry::IfSafe),
+            _ if self.retry_500 => (Blame::Endpoint, Sent::Processed, Retry::IfSafe),
+            _ => (Blame::Endpoint, Sent::Processed, Retry::Never),
+        };
+        Verdict::new(blame, sent, retry)
+    }
+}
+
+impl Default for HttpClassifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B: Body> Classify<Response<B>> for HttpClassifier {
+    type Guarded<G: Settle> = Response<Guarded<B, G>>;
+
+    fn response(&self, asked: Asked, response: &Response<B>) -> Verdict {
+        let verdict = self.status(response.status(), asked.keyed);
+        if verdict.is_success() {
+            return verdict;
+        }
+        match retry_after(response.headers(), crate::time::wall()) {
+            Some(after) => verdict.with_pushback(Pushback::After(after)),
+            None => verdict,
+        }
+    }
+
+    fn guard<G: Settle>(
+        &self,
+        asked: Asked,
+        response: Response<B>,
+        head: Verdict,
+        mut guard: G,
+    ) -> Self::Guarded<G> {
+        let (parts, body) = response.into_parts();
+        let decided = !head.is_success() || asked.body != BodyMode::Timely || body.is_end_stream();
+        let body = if decided {
+            guard.settle(head);
+            Guarded::settled(body, guard)
+        } else {
+            Guarded::open(asked, body, head, guard)
+        };
+        Response::from_parts(parts, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(status: u16, keyed: bool) -> (Blame, Sent, Retry) {
+        let status = StatusCode::from_u16(status).expect("a status of the table");
+        let verdict = HttpClassifier::new().status(status, keyed);
+        (verdict.blame, verdict.sent, verdict.retry)
+    }
+
+    #[test]
+    fn judges_by_the_table() {
+        use Blame::{Client, Endpoint, Nobody, Service};
+        use Retry::{Always, IfSafe, Never};
+        use Sent::{Maybe, No, Processed};
+        let table: &[(u16, (Blame, Sent, Retry))] = &[
+            (200, (Nobody, Processed, Never)),
+            (204, (Nobody, Processed, Never)),
+            (304, (Nobody, Processed, Never)),
+            (400, (Client, Processed, Never)),
+            (401, (Client, Processed, Never)),
+            (403, (Client, Processed, Never)),
+            (404, (Client, Processed, Never)),
+            (408, (Endpoint, Maybe, IfSafe)),
+            (409, (Client, Processed, Never)),
+            (421, (Nobody, No, Always)),
+            (422, (Client, Processed, Never)),
+            (425, (Nobody, No, Always)),
+            (429, (Service, No, Always)),
+            (500, (Endpoint, Processed, IfSafe)),
+            (501, (Client, Processed, Never)),
+            (502, (Endpoint, Maybe, IfSafe)),
+            (503, (Service, Maybe, IfSafe)),
+            (504, (Endpoint, Maybe, IfSafe)),
+            (507, (Endpoint, Processed, IfSafe)),
+        ];
+        for &(status, expected) in table {
+            assert_eq!(row(status, false), expected, "{status}");
+        }
+        assert_eq!(row(409, true), (Nobody, Processed, Always));
+        let strict = HttpClassifier::new().retry_500(false);
+        assert_eq!(strict.status(StatusCode::INTERNAL_SERVER_ERROR, true).retry, Never);
+    }
+
+    #[test]
+    fn only_a_first_class_answer_is_a_success() {
+        for status in (100..600).filter_map(|code| StatusCode::from_u16(code).ok()) {
+            let verdict = HttpClassifier::new().status(status, true);
+            assert_eq!(verdict.is_success(), status.as_u16() < 400, "{status}");
+        }
+    }
+}

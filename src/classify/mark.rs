@@ -1,0 +1,35 @@
+//! The last sentence of an error's chain: did it happen?
+
+use std::{error::Error as StdError, fmt};
+
+use super::Verdict;
+
+/// A verdict as an error, for the end of a chain of sources.
+///
+/// Every error of this crate that knows its verdict has a `Mark` among its sources, where
+/// [`verdict_on_error`](super::verdict_on_error) finds it. Your own errors can do the same: return one from
+/// `source()`, and all layers know whether the request was sent and may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(Verdict);
+
+impl Mark {
+    /// Marks an error with its verdict.
+    #[must_use]
+    pub const fn new(verdict: Verdict) -> Self {
+        Self(verdict)
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.0
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.sent.fmt(f)
+    }
+}
+
+impl StdError for Mark {}

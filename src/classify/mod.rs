@@ -1,0 +1,82 @@
+//! One verdict on every outcome, which all layers share.
+//!
+//! A [`Classify`] is a pure function from an outcome to a [`Verdict`]; retry, breaker, balancer
+//! and telemetry ask the same one, so they never disagree about a response. The verdict's
+//! fields are independent of each other, since every combination occurs.
+//!
+//! The table of [`HttpClassifier`] and its reasons stand at the type.
+//!
+//! A verdict is *settled* exactly once, by [`Classify::guard`]: at the response's head where
+//! that decides, else at the end of the body, or at the drop of the future.
+
+mod http;
+mod mark;
+mod plain;
+mod retry_after;
+mod source;
+mod verdict;
+
+pub(crate) use self::retry_after::retry_after;
+pub use self::{
+    http::HttpClassifier,
+    mark::Mark,
+    plain::PlainClassifier,
+    source::verdict_on_error,
+    verdict::{Blame, Pushback, Retry, Sent, Verdict},
+};
+
+use std::error::Error as StdError;
+
+use crate::call::Asked;
+
+/// Says what an outcome means. Pure: the same outcome gives the same verdict wherever it is
+/// asked for, and asking allocates nothing.
+pub trait Classify<Res> {
+    /// The response as the caller gets it, with a guard in it that settles the verdict.
+    ///
+    /// A plain response settles at once; an HTTP response settles at the end of its body.
+    type Guarded<G: Settle>;
+
+    /// The verdict on a response's head.
+    fn response(&self, asked: Asked, response: &Res) -> Verdict;
+
+    /// The verdict on an error. The default walks the sources, see [`verdict_on_error`].
+    fn error(&self, asked: Asked, error: &(dyn StdError + 'static)) -> Verdict {
+        let _ = asked;
+        verdict_on_error(error)
+    }
+
+    /// Puts `guard` where the outcome will be known. `head` is the verdict of
+    /// [`Classify::response`]; [`Settle::settle`] is called exactly once, and the guard is
+    /// dropped when the response has been read to its end or was given up.
+    fn guard<G: Settle>(
+        &self,
+        asked: Asked,
+        response: Res,
+        head: Verdict,
+        guard: G,
+    ) -> Self::Guarded<G>;
+}
+
+/// Something that waits for a verdict: a breaker's permit, a load handle, a budget's deposit.
+///
+/// What it holds until the response has been read (an in-flight count) it gives back on drop.
+pub trait Settle {
+    /// The outcome is known. Called exactly once, unless the guard is dropped before.
+    fn settle(&mut self, verdict: Verdict);
+}
+
+impl<A: Settle, B: Settle> Settle for (A, B) {
+    fn settle(&mut self, verdict: Verdict) {
+        self.0.settle(verdict);
+        self.1.settle(verdict);
+    }
+}
+
+impl<G: Settle> Settle for Option<G> {
+    fn settle(&mut self, verdict: Verdict) {
+        if let Some(guard) = self {
+            guard.settle(verdict);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What an error's chain of sources says about the request.
+
+use std::{error::Error as StdError, io};
+
+use super::{Blame, Mark, Retry, Sent, Verdict};
+use crate::error::sources;
+
+/// The verdict on an error, by its sources, outermost first.
+///
+/// | found in the chain | blame | sent | retry |
+/// |---|---|---|---|
+/// | a [`Mark`] | as it says | as it says | as it says |
+/// | connecting failed (hyper-util) | endpoint | no | always |
+/// | a stream that HTTP/2 guarantees unprocessed: `REFUSED_STREAM`, above the last id of a `GOAWAY` (RFC 9113, 8.7) | nobody | no | always |
+/// | the connection closed before the request went out (hyper `is_canceled`) | nobody | no | always |
+/// | the answer broke off, could not be read, or the connection broke | endpoint | maybe | if safe |
+/// | a wrong request (hyper `is_user`) | client | no | never |
+/// | io: connection refused, no local address | endpoint | no | always |
+/// | io: anything else | endpoint | maybe | if safe |
+/// | nothing of these | endpoint | maybe | if safe |
+#[must_use]
+pub fn verdict_on_error(error: &(dyn StdError + 'static)) -> Verdict {
+    sources(error).find_map(known).unwrap_or(UNKNOWN)
+}
+
+/// An error that nobody knows: the request may have happened.
+const UNKNOWN: Verdict = Verdict::new(Blame::Endpoint, Sent::Maybe, Retry::IfSafe);
+/// The endpoint was not reached.
+const UNREACHED: Verdict = Verdict::new(Blame::Endpoint, Sent::No, Retry::Always);
+
+fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
+    if let Some(mark) = error.downcast_ref::<Mark>() {
+        return Some(mark.verdict());
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return io_verdict(error);
+    }
+    #[cfg(feature = "hyper")]
+    if let Some(verdict) = self::hyper::known(error) {
+        return Some(verdict);
+    }
+    None
+}
+
+fn io_verdict(error: &io::Error) -> Option<Verdict> {
+    use io::ErrorKind as Kind;
+    // An io error is often only the wrapper of another, which knows more.
+    if error.get_ref().is_some_and(|inner| sources(inner).any(|inner| known(inner).is_some())) {
+        return error.get_ref().and_then(|inner| sources(inner).find_map(known));
+    }
+    // Only what a `connect` alone can say: an established connection reports an unreachable
+    // host as well, after the request went out.
+    Some(match error.kind() {
+        Kind::ConnectionRefused | Kind::AddrNotAvailable => UNREACHED,
+        _ => UNKNOWN,
+    })
+}
+
+#[cfg(feature = "hyper")]
+mod hyper {
+    //! hyper's errors, as measured per failure; the top-level `Display` says only
+    //! "client error (SendRequest)".
+
+    use super::{Blame, Retry, Sent, StdError, UNKNOWN, UNREACHED, Verdict};
+
+    /// Provably not processed, and nobody's fault: a server that recycles its connections.
+    const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
+    const WRONG_REQUEST: Verdict = Verdict::new(Blame::Client, Sent::No, Retry::Never);
+
+    pub(super) fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return error.is_connect().then_some(UNREACHED);
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return Some(h2_verdict(error));
+        }
+        let error = error.downcast_ref::<::hyper::Error>()?;
+        if error.is_canceled() {
+            return Some(UNPROCESSED);
+        }
+        if error.is_user() {
+            return Some(WRONG_REQUEST);
+        }
+        if error.is_incomplete_message() || error.is_parse() {
+            return Some(UNKNOWN);
+        }
+        // The source (h2 or io) knows more.
+        None
+    }
+
+    fn h2_verdict(error: &h2::Error) -> Verdict {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // h2 reports a GOAWAY to a stream only when the stream is above the last id.
+        let above_last_id = error.is_go_away() && error.is_remote();
+        if refused || above_last_id { UNPROCESSED } else { UNKNOWN }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_what_was_never_sent() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(verdict_on_error(&refused).sent, Sent::No);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(verdict_on_error(&reset).sent, Sent::Maybe);
+    }
+
+    #[test]
+    fn finds_a_mark_inside_an_io_error() {
+        let verdict = Verdict::new(Blame::Client, Sent::No, Retry::Never);
+        let error = io::Error::other(Mark::new(verdict));
+        assert_eq!(verdict_on_error(&error), verdict);
+    }
+}

@@ -1,0 +1,132 @@
+//! The four questions about an outcome, and their answers.
+
+use std::{fmt, time::Duration};
+
+/// What one outcome means, to all layers alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// Who is to blame. Breaker, ejection and load follow it.
+    pub blame: Blame,
+    /// Did it happen?
+    pub sent: Sent,
+    /// May it be tried again?
+    pub retry: Retry,
+    /// When the service wants to hear from us again.
+    pub pushback: Pushback,
+}
+
+impl Verdict {
+    /// It worked.
+    pub const SUCCESS: Self = Self::new(Blame::Nobody, Sent::Processed, Retry::Never);
+    /// The caller gave up, by dropping the future.
+    pub const CANCELLED: Self = Self::new(Blame::Caller, Sent::Maybe, Retry::Never);
+    /// An attempt that was cut off by a deadline or timeout after the hand-over.
+    pub const TIMED_OUT: Self = Self::new(Blame::Endpoint, Sent::Maybe, Retry::IfSafe);
+
+    /// A verdict without pushback.
+    #[must_use]
+    pub const fn new(blame: Blame, sent: Sent, retry: Retry) -> Self {
+        Self { blame, sent, retry, pushback: Pushback::None }
+    }
+
+    /// This verdict with the service's wish as to when it is called again.
+    #[must_use]
+    pub const fn with_pushback(mut self, pushback: Pushback) -> Self {
+        self.pushback = pushback;
+        self
+    }
+
+    /// Nobody is to blame and the request was processed: the call succeeded.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!((self.blame, self.sent), (Blame::Nobody, Sent::Processed))
+            && matches!(self.retry, Retry::Never)
+    }
+
+    /// Counts against whoever served it: the endpoint, or the whole service.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        matches!(self.blame, Blame::Endpoint | Blame::Service)
+    }
+
+    /// Whether another attempt may be made, for a request that is (or is not) safe to repeat
+    /// because its method is idempotent or it carries an idempotency key.
+    #[must_use]
+    pub const fn permits_retry(&self, repeatable: bool) -> bool {
+        if matches!(self.pushback, Pushback::Never) {
+            return false;
+        }
+        match self.retry {
+            Retry::Never => false,
+            Retry::IfSafe => repeatable || matches!(self.sent, Sent::No),
+            Retry::Always => true,
+        }
+    }
+}
+
+/// Who is to blame for an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Blame {
+    /// It succeeded, or failed through no fault of anybody.
+    Nobody,
+    /// The request was wrong; every endpoint would say so.
+    Client,
+    /// The endpoint that served it; another may do better.
+    Endpoint,
+    /// The service as a whole is overloaded.
+    Service,
+    /// The caller gave up before there was an outcome.
+    Caller,
+}
+
+/// Whether the request may have been carried out: the question that every remote call leaves
+/// open.
+///
+/// Ordered by certainty that something happened, so the answer for several attempts is the
+/// greatest of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Sent {
+    /// It was not carried out: never handed to a connection, or refused unprocessed.
+    No,
+    /// Nobody knows: handed to a connection, and no answer that decides.
+    Maybe,
+    /// The service answered for it.
+    Processed,
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::No => "the request was not carried out",
+            Self::Maybe => "the request may have been carried out",
+            Self::Processed => "the request was processed",
+        })
+    }
+}
+
+/// Whether another attempt may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Retry {
+    /// Another attempt would end the same.
+    Never,
+    /// If the request is safe to repeat: idempotent, keyed, or not [sent](Sent::No).
+    IfSafe,
+    /// Whatever the method.
+    Always,
+}
+
+/// When the service wants to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Pushback {
+    /// It said nothing.
+    None,
+    /// After this long (`Retry-After`, `grpc-retry-pushback-ms`).
+    After(Duration),
+    /// Not for this call.
+    Never,
+}

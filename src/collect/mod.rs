@@ -1,0 +1,1 @@
+//! Collects the response's body within the attempt.

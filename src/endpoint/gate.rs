@@ -1,0 +1,121 @@
+//! Who may call an endpoint now.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::classify::{Blame, Mark, Pushback, Retry, Sent, Settle, Verdict};
+
+/// Admits calls to one endpoint, and learns what became of them. A circuit breaker is one.
+///
+/// Admission is one step: what [`Gate::admit`] granted is granted, and its permit gives back
+/// what it took when it is dropped.
+pub trait Gate {
+    /// What an admitted call holds; it is told the verdict.
+    type Permit: Settle;
+
+    /// Whether a call is likely to be admitted. For choosing among endpoints, so it is cheap
+    /// and promises nothing.
+    fn is_open(&self, now: Instant) -> bool;
+
+    /// Admits one call, or says when to ask again.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the endpoint is not to be called now.
+    fn admit(&self, now: Instant) -> Result<Self::Permit, Refusal>;
+
+    /// Admits one call whatever the state: too few endpoints are left to be choosy.
+    fn admit_anyway(&self, now: Instant) -> Self::Permit;
+
+    /// An active check found the endpoint healthy: what is closed to it may try sooner. It
+    /// never lets everybody through by itself.
+    fn found_healthy(&self, now: Instant);
+}
+
+/// A gate that is always open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Open;
+
+impl Open {
+    /// A gate that is always open.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl Settle for Open {
+    fn settle(&mut self, _: Verdict) {}
+}
+
+impl Gate for Open {
+    type Permit = Self;
+
+    fn is_open(&self, _: Instant) -> bool {
+        true
+    }
+
+    fn admit(&self, _: Instant) -> Result<Self, Refusal> {
+        Ok(*self)
+    }
+
+    fn admit_anyway(&self, _: Instant) -> Self {
+        *self
+    }
+
+    fn found_healthy(&self, _: Instant) {}
+}
+
+/// A call that was refused before it was sent, by this program itself.
+///
+/// It costs nothing: no attempt, no backoff, no budget, no blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// When to ask again, if that is known.
+    pub retry_at: Option<Instant>,
+    mark: Mark,
+}
+
+impl Refusal {
+    /// Refused until `retry_at`.
+    #[must_use]
+    pub fn until(retry_at: Instant, now: Instant) -> Self {
+        let wait = retry_at.saturating_duration_since(now);
+        Self {
+            retry_at: Some(retry_at),
+            mark: Mark::new(REFUSED.with_pushback(Pushback::After(wait))),
+        }
+    }
+
+    /// Refused, nobody knows for how long.
+    #[must_use]
+    pub const fn indefinite() -> Self {
+        Self { retry_at: None, mark: Mark::new(REFUSED.with_pushback(Pushback::Never)) }
+    }
+
+    /// How long to wait, if that is known.
+    #[must_use]
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        self.retry_at.map(|at| at.saturating_duration_since(now))
+    }
+}
+
+/// Nobody is to blame for a call that we did not make.
+const REFUSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the circuit breaker is open")
+    }
+}
+
+impl StdError for Refusal {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.mark)
+    }
+}

@@ -1,0 +1,15 @@
+//! Endpoints: the instances of a service, what becomes of them, and who may call them.
+//!
+//! Discovery says which there are, health says how they are, a [`Gate`] (a breaker) says
+//! whether one may be called now, and the balancer picks. The first two are one stream of
+//! [`Change`]s, so that a health check is just a stage between a registry and the balancer.
+
+mod change;
+mod gate;
+mod identity;
+
+pub use self::{
+    change::{Change, Discover, Fixed, Health},
+    gate::{Gate, Open, Refusal},
+    identity::{Endpoint, EndpointKey, MakeEndpoint},
+};

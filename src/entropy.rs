@@ -1,0 +1,187 @@
+//! The one door to chance.
+//!
+//! Jitter and picks draw from an [`Entropy`]: from a generator of the thread, which the
+//! operating system seeded, or from an explicit seed in tests and simulations. Generators are
+//! forked, never cloned: a cloned one would give every call the same jitter
+//! (tower's `ExponentialBackoff` does, and its retries stay in step).
+//!
+//! What must never repeat (idempotency keys, trace ids) comes from the operating system itself:
+//! a generator that repeats its seed would make two calls one charge.
+
+use std::cell::{Cell, RefCell};
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// A source of chance. Not `Clone`: see [`Entropy::fork`].
+///
+/// Made from a seed, the same order of draws gives the same values. Draws are one atomic
+/// addition and no lock; without a seed they touch nothing that threads share.
+#[derive(Debug)]
+pub struct Entropy {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    System,
+    Seeded(AtomicU64),
+}
+
+impl Entropy {
+    /// Chance from the operating system, by way of a generator per thread.
+    #[must_use]
+    pub const fn system() -> Self {
+        Self { source: Source::System }
+    }
+
+    /// A repeatable source, for tests and simulations. Print the seed.
+    ///
+    /// Under it, idempotency keys and trace ids repeat as well: never use it in production.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self { source: Source::Seeded(AtomicU64::new(seed)) }
+    }
+
+    /// An independent source. It is repeatable when this one is.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        match &self.source {
+            Source::System => Self::system(),
+            // Mixed once more, so that the fork's sequence is not this one's, one draw later.
+            Source::Seeded(_) => Self::seeded(mix(self.draw() ^ FORK)),
+        }
+    }
+
+    /// 64 random bits.
+    pub(crate) fn draw(&self) -> u64 {
+        match &self.source {
+            Source::System => THREAD.with(|state| {
+                let next = state.get().wrapping_add(GAMMA);
+                state.set(next);
+                mix(next)
+            }),
+            // Relaxed: the counter orders nothing but itself.
+            Source::Seeded(state) => {
+                mix(state.fetch_add(GAMMA, Ordering::Relaxed).wrapping_add(GAMMA))
+            }
+        }
+    }
+
+    /// Uniform in `[0, 1)`, 53 bits fine.
+    pub(crate) fn unit(&self) -> f64 {
+        const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
+        (self.draw() >> 11) as f64 * SCALE
+    }
+
+    /// 16 bytes that never repeat: the operating system's own, unless a seed was given.
+    pub(crate) fn unique(&self) -> [u8; 16] {
+        match &self.source {
+            Source::System => POOL.with_borrow_mut(Pool::take),
+            Source::Seeded(_) => {
+                let (high, low) = (self.draw().to_be_bytes(), self.draw().to_be_bytes());
+                let mut bytes = [0; 16];
+                bytes[..8].copy_from_slice(&high);
+                bytes[8..].copy_from_slice(&low);
+                bytes
+            }
+        }
+    }
+}
+
+impl Default for Entropy {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+/// The odd constant of SplitMix64, 2^64 divided by the golden ratio.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Tells a fork's seed from a draw.
+const FORK: u64 = 0x6275_7474_7265_7373;
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+/// generators", OOPSLA 2014, figure 17). Good enough for jitter and picks; secrets and keys
+/// don't come from here.
+const fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+thread_local! {
+    static THREAD: Cell<u64> = Cell::new(u64::from_ne_bytes(os_bytes()));
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL_SIZE], used: POOL_SIZE }) };
+}
+
+/// One system call serves 32 keys; asking for each key alone costs about 400 ns a call.
+const POOL_SIZE: usize = 512;
+
+/// Bytes of the operating system, fetched ahead. A process that forks without `exec` shares
+/// what its thread had fetched: don't fork a running client.
+struct Pool {
+    bytes: [u8; POOL_SIZE],
+    used: usize,
+}
+
+impl Pool {
+    fn take(&mut self) -> [u8; 16] {
+        if self.used == POOL_SIZE {
+            self.bytes = os_bytes();
+            self.used = 0;
+        }
+        let mut taken = [0; 16];
+        let range = self.used..self.used + 16;
+        taken.copy_from_slice(&self.bytes[range.clone()]);
+        // Handed out once: nothing that dumps this memory later shows a key.
+        self.bytes[range].fill(0);
+        self.used += 16;
+        taken
+    }
+}
+
+fn os_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes once it is up");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_repeats_and_a_fork_differs() {
+        let (a, b) = (Entropy::seeded(7), Entropy::seeded(7));
+        let drawn: Vec<u64> = (0..8).map(|_| a.draw()).collect();
+        assert_eq!(drawn, (0..8).map(|_| b.draw()).collect::<Vec<_>>());
+        let fork = a.fork();
+        let forked: Vec<u64> = (0..8).map(|_| fork.draw()).collect();
+        let onward: Vec<u64> = (0..8).map(|_| a.draw()).collect();
+        assert_ne!(forked, onward);
+        assert_ne!(forked, drawn);
+    }
+
+    #[test]
+    fn unit_draws_fill_the_interval_evenly() {
+        let entropy = Entropy::seeded(1);
+        let mut tenths = [0_u32; 10];
+        for _ in 0..10_000 {
+            let unit = entropy.unit();
+            assert!((0.0..1.0).contains(&unit));
+            tenths[(unit * 10.0) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|&count| (850..1150).contains(&count)), "{tenths:?}");
+    }
+
+    #[test]
+    fn unique_bytes_differ_across_pool_refills_and_threads() {
+        let draw = || (0..100).map(|_| Entropy::system().unique()).collect::<Vec<_>>();
+        let other = std::thread::spawn(draw).join().expect("the thread only draws");
+        let mut all = draw();
+        all.extend(other);
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}

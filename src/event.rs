@@ -1,0 +1,99 @@
+//! What the layers report, in one vocabulary.
+//!
+//! A layer says `observer.on(|| Event::…)` and nothing else: the event is built only when
+//! somebody listens. Levels, names and labels live with the listener (see
+//! [`observe`](crate::observe)).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    classify::Verdict,
+    endpoint::{Endpoint, Health},
+};
+
+/// Something that a layer did or decided.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// An attempt failed, and another will be made after `delay`.
+    Retrying {
+        /// The attempt that failed; the first is 1.
+        attempt: u32,
+        /// What it meant.
+        verdict: Verdict,
+        /// How long until the next.
+        delay: Duration,
+    },
+    /// An attempt failed, and no other will be made.
+    GaveUp {
+        /// How many attempts were made.
+        attempts: u32,
+        /// What the last one meant.
+        verdict: Verdict,
+        /// Why no other is made, as a stable code: `exhausted`, `budget`, ….
+        reason: &'static str,
+    },
+    /// A deadline or timeout cut a call off.
+    TimedOut {
+        /// Which one, as a stable code: `total`, `attempt`, `connect`, `body`.
+        which: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// A breaker changed its state.
+    Breaker {
+        /// The endpoint it guards, or none if it guards the whole service.
+        endpoint: Option<&'a Endpoint>,
+        /// The new state, as a stable code: `closed`, `open`, `half_open`, `forced_open`,
+        /// `forced_closed`.
+        state: &'static str,
+        /// Why, as a stable code: `consecutive`, `ratio`, `probe_failed`, `recovered`, ….
+        reason: &'static str,
+        /// How long it stays open, where it does.
+        open_for: Option<Duration>,
+    },
+    /// An endpoint came.
+    EndpointAdded(&'a Endpoint),
+    /// An endpoint went.
+    EndpointRemoved(&'a Endpoint),
+    /// An active check changed its mind about an endpoint.
+    HealthChanged(&'a Endpoint, Health),
+    /// Too few endpoints are eligible: all are used (`true`), or that is over (`false`).
+    Panic(bool),
+    /// Discovery failed; the last good set stays in use.
+    DiscoveryFailed(&'a (dyn std::error::Error + 'static)),
+    /// Discovery ended; the last good set stays in use.
+    DiscoveryEnded,
+}
+
+/// Who listens. Cheap to clone, and by default nobody.
+#[derive(Clone, Default)]
+pub struct Observer(Option<Arc<Listen>>);
+
+type Listen = dyn Fn(&Event<'_>) + Send + Sync;
+
+impl Observer {
+    /// Calls `listen` with every event, on the thread where it happens: it must not block.
+    pub fn new(listen: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(listen)))
+    }
+
+    /// Nobody listens.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Reports an event, if somebody listens.
+    pub(crate) fn on<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if let Some(listen) = &self.0 {
+            listen(&event());
+        }
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Observer(listening)" } else { "Observer(none)" })
+    }
+}

@@ -1,0 +1,1 @@
+//! A second attempt that races a slow one.

@@ -1,0 +1,1 @@
+//! Retries under a budget.

@@ -1,0 +1,1 @@
+//! Trace propagation and spans.

@@ -1,0 +1,1 @@
+//! Calls one endpoint over hyper-util.
