@@ -1,1 +1,122 @@
 //! How long to wait before another attempt.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+/// Exponential backoff with full jitter: `U[0, min(cap, base · 2ⁿ))` before retry `n`, from 0.
+///
+/// Full jitter makes the fewest calls of all jitters when many clients contend (M. Brooker,
+/// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Its draws may be 0.
+///
+/// ```
+/// use std::time::Duration;
+/// use buttress::algo::backoff::Backoff;
+///
+/// let backoff = Backoff::default();
+/// assert_eq!(backoff.ceiling(0), Duration::from_millis(50));
+/// assert_eq!(backoff.ceiling(2), Duration::from_millis(200));
+/// assert_eq!(backoff.delay(2, 0.25), Duration::from_millis(50));
+/// assert_eq!(backoff.ceiling(u32::MAX), Duration::from_secs(20));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+}
+
+/// The ceiling before the first retry (AWS SDKs, retry specification 2.1).
+pub const DEFAULT_BASE: Duration = Duration::from_millis(50);
+/// The highest ceiling (AWS SDKs, retry specification 2.1).
+pub const DEFAULT_CAP: Duration = Duration::from_secs(20);
+
+impl Backoff {
+    /// A backoff that grows from `base` to `cap`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidBackoff`] if `base` is zero or above `cap`.
+    pub fn new(base: Duration, cap: Duration) -> Result<Self, InvalidBackoff> {
+        if base.is_zero() || base > cap {
+            return Err(InvalidBackoff { base, cap });
+        }
+        Ok(Self { base, cap })
+    }
+
+    /// The longest wait before retry `n`, counted from 0.
+    #[must_use]
+    pub fn ceiling(&self, n: u32) -> Duration {
+        // One number, not seconds and nanoseconds apart; 2^1023 is the largest power an f64 has.
+        let grown = self.base.as_secs_f64() * 2_f64.powi(n.min(1023).cast_signed());
+        Duration::try_from_secs_f64(grown).unwrap_or(Duration::MAX).min(self.cap)
+    }
+
+    /// The wait before retry `n`, counted from 0, for a `draw` from `[0, 1)`.
+    #[must_use]
+    pub fn delay(&self, n: u32, draw: f64) -> Duration {
+        self.ceiling(n).mul_f64(draw.clamp(0.0, 1.0))
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { base: DEFAULT_BASE, cap: DEFAULT_CAP }
+    }
+}
+
+/// A backoff that can't be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidBackoff {
+    /// The base that was asked for.
+    pub base: Duration,
+    /// The cap that was asked for.
+    pub cap: Duration,
+}
+
+impl fmt::Display for InvalidBackoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base, cap } = self;
+        if base.is_zero() {
+            return f
+                .write_str("a backoff that starts at zero never waits: set its base above zero");
+        }
+        write!(f, "the backoff's base of {base:?} is above its cap of {cap:?}: raise the cap")
+    }
+}
+
+impl StdError for InvalidBackoff {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn doubles_up_to_its_cap_without_losing_fractions() {
+        let backoff = Backoff::new(Duration::from_micros(373_750), Duration::from_secs(3))
+            .expect("a sound backoff");
+        assert_eq!(backoff.ceiling(1), Duration::from_micros(747_500));
+        assert_eq!(backoff.ceiling(2), Duration::from_micros(1_495_000));
+        assert_eq!(backoff.ceiling(3), Duration::from_micros(2_990_000));
+        assert_eq!(backoff.ceiling(4), Duration::from_secs(3));
+        assert_eq!(backoff.delay(2, 0.999), Duration::from_nanos(1_493_505_000));
+    }
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        let second = Duration::from_secs(1);
+        assert!(Backoff::new(Duration::ZERO, second).is_err());
+        let error = Backoff::new(second * 2, second).expect_err("the base is above the cap");
+        assert!(error.to_string().contains("raise the cap"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn stays_within_its_ceiling_and_never_shrinks(n in 0_u32..5000, draw in 0.0_f64..1.0) {
+            let backoff = Backoff::default();
+            prop_assert!(backoff.delay(n, draw) <= backoff.ceiling(n));
+            prop_assert!(backoff.ceiling(n) <= backoff.ceiling(n + 1));
+            prop_assert!(backoff.ceiling(n) <= DEFAULT_CAP);
+        }
+    }
+}

@@ -12,13 +12,13 @@ use super::{Call, Carrier};
 ///
 /// ```
 /// use std::{convert::Infallible, time::Duration};
-/// use buttress::{call::{CarryLayer, UncarryLayer}, timeout::TimeoutLayer};
+/// use buttress::{call::{CarryLayer, UncarryLayer}, timeout::DeadlineLayer};
 /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), buttress::BoxError> {
 /// let mut service = ServiceBuilder::new()
 ///     .layer(CarryLayer::new())
-///     .layer(TimeoutLayer::total(Duration::from_secs(1))?)
+///     .layer(DeadlineLayer::plain(Duration::from_secs(1))?)
 ///     .layer(UncarryLayer::new())
 ///     .service(service_fn(async |name: &str| Ok::<_, Infallible>(format!("hello {name}"))));
 /// assert_eq!(service.ready().await?.call("tower").await?, "hello tower");

@@ -15,6 +15,7 @@
 
 mod carrier;
 mod carry;
+mod history;
 mod replay;
 mod trail;
 mod words;
@@ -23,6 +24,7 @@ pub(crate) use self::trail::{current_expiry, mark_sent_before};
 pub use self::{
     carrier::{Call, Carrier, HttpHead},
     carry::{Carry, CarryLayer, Uncarry, UncarryLayer},
+    history::{Attempt, Attempts, Outcome},
     replay::{Cloning, HttpReplayer, Replay, Replayer},
     trail::{Stage, Target, Trail, mark_handed_over, mark_target, mark_unknown, mark_unsent},
     words::{Asked, AttemptKind, BodyMode, TraceParent, Tried, Words},

@@ -6,7 +6,7 @@ use http_body::Body;
 use super::{Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, retry_after};
 use crate::{
     body::Guarded,
-    call::{Asked, BodyMode},
+    call::{Asked, Attempts, BodyMode},
 };
 
 /// Judges HTTP responses by their status, as RFC 9110 means it and as services use it.
@@ -52,7 +52,7 @@ impl HttpClassifier {
 
     /// The verdict on a status, before `Retry-After` is looked at.
     #[must_use]
-    pub fn status(&self, status: StatusCode, keyed: bool) -> Verdict {
+    pub fn verdict(&self, status: StatusCode, keyed: bool) -> Verdict {
         let (blame, sent, retry) = match status.as_u16() {
             100..=399 => return Verdict::SUCCESS,
             408 => (Blame::Endpoint, Sent::Maybe, Retry::IfSafe),
@@ -79,7 +79,7 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
     type Guarded<G: Settle> = Response<Guarded<B, G>>;
 
     fn response(&self, asked: Asked, response: &Response<B>) -> Verdict {
-        let verdict = self.status(response.status(), asked.keyed);
+        let verdict = self.verdict(response.status(), asked.keyed);
         if verdict.is_success() {
             return verdict;
         }
@@ -87,6 +87,14 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
             Some(after) => verdict.with_pushback(Pushback::After(after)),
             None => verdict,
         }
+    }
+
+    fn status(&self, response: &Response<B>) -> Option<u16> {
+        Some(response.status().as_u16())
+    }
+
+    fn annotate(&self, response: &mut Response<B>, attempts: Attempts) {
+        response.extensions_mut().insert(attempts);
     }
 
     fn guard<G: Settle>(
@@ -114,7 +122,7 @@ mod tests {
 
     fn row(status: u16, keyed: bool) -> (Blame, Sent, Retry) {
         let status = StatusCode::from_u16(status).expect("a status of the table");
-        let verdict = HttpClassifier::new().status(status, keyed);
+        let verdict = HttpClassifier::new().verdict(status, keyed);
         (verdict.blame, verdict.sent, verdict.retry)
     }
 
@@ -149,13 +157,13 @@ mod tests {
         }
         assert_eq!(row(409, true), (Nobody, Processed, Always));
         let strict = HttpClassifier::new().retry_500(false);
-        assert_eq!(strict.status(StatusCode::INTERNAL_SERVER_ERROR, true).retry, Never);
+        assert_eq!(strict.verdict(StatusCode::INTERNAL_SERVER_ERROR, true).retry, Never);
     }
 
     #[test]
     fn only_a_first_class_answer_is_a_success() {
         for status in (100..600).filter_map(|code| StatusCode::from_u16(code).ok()) {
-            let verdict = HttpClassifier::new().status(status, true);
+            let verdict = HttpClassifier::new().verdict(status, true);
             assert_eq!(verdict.is_success(), status.as_u16() < 400, "{status}");
         }
     }

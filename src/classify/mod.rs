@@ -27,7 +27,7 @@ pub use self::{
 
 use std::error::Error as StdError;
 
-use crate::call::Asked;
+use crate::call::{Asked, Attempts};
 
 /// Says what an outcome means. Pure: the same outcome gives the same verdict wherever it is
 /// asked for, and asking allocates nothing.
@@ -44,6 +44,17 @@ pub trait Classify<Res> {
     fn error(&self, asked: Asked, error: &(dyn StdError + 'static)) -> Verdict {
         let _ = asked;
         verdict_on_error(error)
+    }
+
+    /// The status of a response, where it has one: for the history of a call's attempts.
+    fn status(&self, response: &Res) -> Option<u16> {
+        let _ = response;
+        None
+    }
+
+    /// Leaves the history of a call's attempts with its response, where that can carry it.
+    fn annotate(&self, response: &mut Res, attempts: Attempts) {
+        let _ = (response, attempts);
     }
 
     /// Puts `guard` where the outcome will be known. `head` is the verdict of

@@ -1,0 +1,130 @@
+//! The limit of one attempt.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    config::{InvalidTimeout, checked},
+    error::{Elapsed, Which},
+};
+use crate::{
+    call::{Carrier, Trail},
+    classify::Sent,
+    error::BoxError,
+    time::{Sleep, now},
+};
+
+/// Bounds each attempt by a limit, or by what is left of the call's deadline if that is less.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptTimeoutLayer {
+    limit: Duration,
+}
+
+impl AttemptTimeoutLayer {
+    /// An attempt may last `limit`, readiness of the service beneath not included.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTimeout`] if `limit` is zero.
+    pub fn new(limit: Duration) -> Result<Self, InvalidTimeout> {
+        Ok(Self { limit: checked(limit)? })
+    }
+}
+
+impl<S> Layer<S> for AttemptTimeoutLayer {
+    type Service = AttemptTimeout<S>;
+
+    fn layer(&self, inner: S) -> AttemptTimeout<S> {
+        AttemptTimeout { inner, limit: self.limit }
+    }
+}
+
+/// The service of [`AttemptTimeoutLayer`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptTimeout<S> {
+    inner: S,
+    limit: Duration,
+}
+
+impl<S, C> Service<C> for AttemptTimeout<S>
+where
+    C: Carrier,
+    S: Service<C>,
+    S::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = AttemptTimeoutFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, call: C) -> Self::Future {
+        let now = now();
+        let own = now + self.limit;
+        let expires =
+            call.words().and_then(|words| words.deadline).map_or(own, |deadline| own.min(deadline));
+        let limit = expires.saturating_duration_since(now);
+        if limit.is_zero() {
+            return AttemptTimeoutFuture::elapsed(now);
+        }
+        AttemptTimeoutFuture {
+            inner: Some(self.inner.call(call)),
+            sleep: Sleep::until(expires),
+            trail: Trail::expiring(Some(expires)),
+            limit,
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`AttemptTimeout`].
+    #[derive(Debug)]
+    pub struct AttemptTimeoutFuture<F> {
+        #[pin]
+        inner: Option<F>,
+        #[pin]
+        sleep: Sleep,
+        trail: Trail,
+        limit: Duration,
+    }
+}
+
+impl<F> AttemptTimeoutFuture<F> {
+    /// Nothing is left of the deadline: the attempt is not begun.
+    fn elapsed(now: Instant) -> Self {
+        Self { inner: None, sleep: Sleep::until(now), trail: Trail::new(), limit: Duration::ZERO }
+    }
+}
+
+impl<F, T, E> Future for AttemptTimeoutFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Ready(Err(Elapsed::new(Which::Attempt, *this.limit, Sent::No).into()));
+        };
+        if let Poll::Ready(result) = this.trail.enter(|| inner.poll(cx)) {
+            return Poll::Ready(result.map_err(Into::into));
+        }
+        std::task::ready!(this.sleep.poll(cx));
+        let sent = this.trail.sent();
+        // Dropped now, so that it frees its connection before anybody reacts to the error.
+        this.trail.enter(|| this.inner.set(None));
+        Poll::Ready(Err(Elapsed::new(Which::Attempt, *this.limit, sent).into()))
+    }
+}
