@@ -12,9 +12,10 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Decision, Deposit, GaveUp, StopReason, layer::Shared, state::Failure};
+use super::{Decision, GaveUp, StopReason, layer::Shared, state::Failure};
 use crate::{
     algo::bucket::Withdrawal,
+    budget::Deposit,
     call::{
         Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
         mark_sent_before,

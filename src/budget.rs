@@ -1,4 +1,4 @@
-//! Who pays for retries.
+//! Who pays for further attempts: one budget a service, shared by its retries and hedges.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -87,7 +87,8 @@ pub struct Deposit {
 }
 
 impl Deposit {
-    pub(super) const fn new(budget: Option<Budget>, withdrawal: Option<Withdrawal>) -> Self {
+    /// Nothing has been withdrawn for a first try, which pays in if it succeeds.
+    pub const fn new(budget: Option<Budget>, withdrawal: Option<Withdrawal>) -> Self {
         Self { budget, withdrawal }
     }
 }
