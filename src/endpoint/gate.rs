@@ -6,12 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::classify::{Blame, Mark, Pushback, Retry, Sent, Settle, Verdict};
+use crate::{
+    call::Asked,
+    classify::{Blame, Mark, Pushback, Retry, Sent, Settle, Verdict},
+};
 
 /// Admits calls to one endpoint, and learns what became of them. A circuit breaker is one.
 ///
 /// Admission is one step: what [`Gate::admit`] granted is granted, and its permit gives back
-/// what it took when it is dropped.
+/// what it took when it is dropped. It takes along what was [`Asked`], so that a permit which
+/// is dropped without a verdict can tell a call that its caller gave up from one that the
+/// deadline cut off.
 pub trait Gate {
     /// What an admitted call holds; it is told the verdict.
     type Permit: Settle;
@@ -25,10 +30,10 @@ pub trait Gate {
     /// # Errors
     ///
     /// [`Refusal`] if the endpoint is not to be called now.
-    fn admit(&self, now: Instant) -> Result<Self::Permit, Refusal>;
+    fn admit(&self, now: Instant, asked: Asked) -> Result<Self::Permit, Refusal>;
 
     /// Admits one call whatever the state: too few endpoints are left to be choosy.
-    fn admit_anyway(&self, now: Instant) -> Self::Permit;
+    fn admit_anyway(&self, now: Instant, asked: Asked) -> Self::Permit;
 
     /// An active check found the endpoint healthy: what is closed to it may try sooner. It
     /// never lets everybody through by itself.
@@ -59,11 +64,11 @@ impl Gate for Open {
         true
     }
 
-    fn admit(&self, _: Instant) -> Result<Self, Refusal> {
+    fn admit(&self, _: Instant, _: Asked) -> Result<Self, Refusal> {
         Ok(*self)
     }
 
-    fn admit_anyway(&self, _: Instant) -> Self {
+    fn admit_anyway(&self, _: Instant, _: Asked) -> Self {
         *self
     }
 
