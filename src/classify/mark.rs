@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt};
 
 use super::Verdict;
+use crate::error::BoxError;
 
 /// A verdict as an error, for the end of a chain of sources.
 ///
@@ -33,3 +34,39 @@ impl fmt::Display for Mark {
 }
 
 impl StdError for Mark {}
+
+/// An error whose verdict is not its sources': what is found here comes before what they say.
+///
+/// A call that was retried in vain must not be retried again by a layer above, whatever its
+/// last error was.
+#[derive(Debug)]
+pub struct Marked {
+    verdict: Verdict,
+    source: BoxError,
+}
+
+impl Marked {
+    /// Puts `verdict` in front of what the sources of `error` say.
+    #[must_use]
+    pub const fn new(verdict: Verdict, error: BoxError) -> Self {
+        Self { verdict, source: error }
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+}
+
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.verdict.sent.fmt(f)
+    }
+}
+
+impl StdError for Marked {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.source)
+    }
+}

@@ -19,7 +19,7 @@ mod verdict;
 pub(crate) use self::retry_after::retry_after;
 pub use self::{
     http::HttpClassifier,
-    mark::Mark,
+    mark::{Mark, Marked},
     plain::PlainClassifier,
     source::verdict_on_error,
     verdict::{Blame, Pushback, Retry, Sent, Verdict},

@@ -2,14 +2,14 @@
 
 use std::{error::Error as StdError, io};
 
-use super::{Blame, Mark, Retry, Sent, Verdict};
+use super::{Blame, Mark, Marked, Retry, Sent, Verdict};
 use crate::error::sources;
 
 /// The verdict on an error, by its sources, outermost first.
 ///
 /// | found in the chain | blame | sent | retry |
 /// |---|---|---|---|
-/// | a [`Mark`] | as it says | as it says | as it says |
+/// | a [`Mark`] or [`Marked`] | as it says | as it says | as it says |
 /// | connecting failed (hyper-util) | endpoint | no | always |
 /// | a stream that HTTP/2 guarantees unprocessed: `REFUSED_STREAM`, above the last id of a `GOAWAY` (RFC 9113, 8.7) | nobody | no | always |
 /// | the connection closed before the request went out (hyper `is_canceled`) | nobody | no | always |
@@ -31,6 +31,9 @@ const UNREACHED: Verdict = Verdict::new(Blame::Endpoint, Sent::No, Retry::Always
 fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
     if let Some(mark) = error.downcast_ref::<Mark>() {
         return Some(mark.verdict());
+    }
+    if let Some(marked) = error.downcast_ref::<Marked>() {
+        return Some(marked.verdict());
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return io_verdict(error);

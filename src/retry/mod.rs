@@ -1,1 +1,92 @@
-//! Retries under a budget.
+//! Retries: another attempt, elsewhere, after a while, as long as somebody pays for it.
+//!
+//! ```text
+//!            ┌──────────────────────────── backoff ◄───────────────┐
+//!            ▼                                                     │ granted
+//! call ─► attempt ─► verdict ─► may it? ─► attempts left? ─► time left? ─► budget?
+//!                       │          no           no               no          no
+//!                       └─ success └────────────┴───────┬────────┴───────────┘
+//!                              ▼                        ▼
+//!                          response        the last real response or error
+//! ```
+//!
+//! Whether a failure may be tried again follows from its [`Verdict`](crate::classify::Verdict):
+//! never for one that would
+//! end the same, always for a request that was provably not carried out, and otherwise only for
+//! a request that is safe to repeat: its method is idempotent, it carries an idempotency key
+//! ([`Words::keyed`](crate::call::Words::keyed)), or the caller said so
+//! ([`Words::idempotent`](crate::call::Words::idempotent)). A `POST` without a key is not
+//! replayed.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU32, Ordering};
+//! use buttress::{BoxError, call::CarryLayer, classify::PlainClassifier, retry::{RetryConfig, RetryLayer}};
+//! use buttress::call::{Call, Words};
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! static CALLS: AtomicU32 = AtomicU32::new(0);
+//! let mut service = ServiceBuilder::new()
+//!     .layer(RetryLayer::new(RetryConfig::new(), PlainClassifier::new()))
+//!     .service(service_fn(async |call: Call<&'static str>| {
+//!         match CALLS.fetch_add(1, Ordering::Relaxed) {
+//!             0 => Err::<String, BoxError>("a hiccup".into()),
+//!             _ => Ok(format!("{} at attempt {}", call.request, call.words.attempt)),
+//!         }
+//!     }));
+//! let call = Call::with_words("read", Words::new().idempotent(true));
+//! assert_eq!(service.ready().await?.call(call).await?, "read at attempt 2");
+//! # Ok(()) }
+//! ```
+//!
+//! # Defaults
+//!
+//! | setting | default | range | why |
+//! |---|---|---|---|
+//! | attempts, the first included | [3](DEFAULT_ATTEMPTS) | 1 and more | SRE book; AWS |
+//! | backoff | full jitter, [50 ms](crate::algo::backoff::DEFAULT_BASE) doubling to [20 s](crate::algo::backoff::DEFAULT_CAP) | base above 0, at most the cap | AWS, retry 2.1 |
+//! | budget | [500 tokens](crate::algo::bucket::Tariff), 14 a retry | | AWS, retry 2.1 |
+//! | body kept for replay | [64 KiB](DEFAULT_REPLAY_CAP) | 0 and more | covers nearly every call that is not an upload |
+//! | wait that the service may ask for | [5 s](DEFAULT_PUSHBACK_CAP) above our own | 0 and more | AWS, retry 2.1 |
+//!
+//! # `Retry-After`
+//!
+//! A wait that the service asks for is followed between our own backoff and the cap above it,
+//! with jitter `U(x, 1.5x)` (Envoy), so that the callers don't return together. Where a
+//! balancer chose the endpoint, the wish is that endpoint's: the balancer sets it aside, and
+//! the retry goes elsewhere after our own backoff.
+//!
+//! # Errors
+//!
+//! When no further attempt is made the caller gets the last real outcome: a response as it is
+//! (with its [`Attempts`](crate::call::Attempts) in the extensions), or [`GaveUp`] around the
+//! error. A refusal by this program itself (an open breaker, no endpoint) never hides what an
+//! earlier attempt met.
+//!
+//! # When the future is dropped
+//!
+//! The attempt under way is dropped with it. A retry that had been paid for is not refunded.
+//!
+//! # Events
+//!
+//! [`Event::Retrying`](crate::Event::Retrying) and [`Event::GaveUp`](crate::Event::GaveUp).
+
+mod config;
+mod error;
+mod future;
+mod layer;
+mod service;
+mod state;
+
+pub use self::{
+    config::{
+        DEFAULT_ATTEMPTS, DEFAULT_PUSHBACK_CAP, DEFAULT_REPLAY_CAP, InvalidRetry, RetryConfig,
+    },
+    error::GaveUp,
+    future::RetryFuture,
+    layer::RetryLayer,
+    service::Retry,
+    state::{Decision, Failure, Policy, StopReason},
+};
+pub use crate::budget::{Budget, Deposit};

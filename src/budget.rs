@@ -1,0 +1,105 @@
+//! Who pays for further attempts: one budget a service, shared by its retries and hedges.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use crate::{
+    algo::bucket::{Class, Tariff, TokenBucket, Withdrawal},
+    classify::{Settle, Verdict},
+    sync::{AtomicBool, Mutex, Ordering, Padded, lock},
+};
+
+/// The budget of a service's retries and hedges, shared by its clones.
+///
+/// See [`algo::bucket`](crate::algo::bucket) for the rules. A success while the bucket is full
+/// only reads, so healthy traffic on many threads does not contend for it.
+#[derive(Clone)]
+pub struct Budget {
+    shared: Arc<Padded<Shared>>,
+}
+
+struct Shared {
+    /// Whether a deposit would change nothing. Written under the lock; read alone it may be
+    /// old, which is the same as if the deposit had come first.
+    full: AtomicBool,
+    bucket: Mutex<TokenBucket>,
+}
+
+impl Budget {
+    /// A full budget.
+    #[must_use]
+    pub fn new(tariff: Tariff) -> Self {
+        let bucket = TokenBucket::new(tariff);
+        let full = AtomicBool::new(bucket.is_full());
+        Self { shared: Arc::new(Padded(Shared { full, bucket: Mutex::new(bucket) })) }
+    }
+
+    /// How many tokens are left.
+    #[must_use]
+    pub fn balance(&self) -> u32 {
+        lock(&self.shared.bucket).balance()
+    }
+
+    /// A call succeeded at its first try.
+    pub fn deposit(&self) {
+        // Relaxed: it orders nothing else, see the field.
+        if !self.shared.full.load(Ordering::Relaxed) {
+            self.update(TokenBucket::deposit);
+        }
+    }
+
+    /// Asks for a retry. `None` if there is nothing left for it.
+    #[must_use]
+    pub fn withdraw(&self, class: Class, now: Instant) -> Option<Withdrawal> {
+        self.update(|bucket| bucket.withdraw(class, now))
+    }
+
+    /// Tells how a retry ended.
+    pub fn settle(&self, withdrawal: Withdrawal, succeeded: bool) {
+        self.update(|bucket| bucket.settle(withdrawal, succeeded));
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut TokenBucket) -> T) -> T {
+        let mut bucket = lock(&self.shared.bucket);
+        let result = change(&mut bucket);
+        self.shared.full.store(bucket.is_full(), Ordering::Relaxed);
+        result
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(Tariff::default())
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Budget({} tokens)", self.balance())
+    }
+}
+
+/// Pays in, or gives back, when a call has ended well.
+#[derive(Debug)]
+#[must_use]
+pub struct Deposit {
+    budget: Option<Budget>,
+    withdrawal: Option<Withdrawal>,
+}
+
+impl Deposit {
+    /// Nothing has been withdrawn for a first try, which pays in if it succeeds.
+    pub const fn new(budget: Option<Budget>, withdrawal: Option<Withdrawal>) -> Self {
+        Self { budget, withdrawal }
+    }
+}
+
+impl Settle for Deposit {
+    fn settle(&mut self, verdict: Verdict) {
+        let Some(budget) = self.budget.take() else { return };
+        match self.withdrawal.take() {
+            Some(withdrawal) => budget.settle(withdrawal, verdict.is_success()),
+            None if verdict.is_success() => budget.deposit(),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The settings of a retry.
+
+use std::{error::Error as StdError, fmt, num::NonZeroU32, time::Duration};
+
+use super::Policy;
+use crate::{algo::backoff::Backoff, budget::Budget, entropy::Entropy, event::Observer};
+
+/// Attempts in total, the first included (SRE book, "Handling Overload"; AWS standard mode).
+pub const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+
+/// How much of a request's body is kept for replay, in bytes.
+pub const DEFAULT_REPLAY_CAP: usize = 64 * 1024;
+
+/// How much longer than our own backoff a service may make us wait (AWS, retry 2.1).
+pub const DEFAULT_PUSHBACK_CAP: Duration = Duration::from_secs(5);
+
+/// The settings of a [`RetryLayer`](super::RetryLayer).
+#[derive(Debug)]
+pub struct RetryConfig {
+    pub(super) policy: Policy,
+    pub(super) replay_cap: usize,
+    pub(super) budget: Option<Budget>,
+    pub(super) entropy: Entropy,
+    pub(super) observer: Observer,
+}
+
+impl RetryConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            policy: Policy::default(),
+            replay_cap: DEFAULT_REPLAY_CAP,
+            budget: Some(Budget::default()),
+            entropy: Entropy::system(),
+            observer: Observer::none(),
+        }
+    }
+
+    /// How many attempts a call may take, the first included. 1 means no retry.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRetry`] if it is 0.
+    pub fn max_attempts(mut self, attempts: u32) -> Result<Self, InvalidRetry> {
+        self.policy.max_attempts = NonZeroU32::new(attempts).ok_or(InvalidRetry)?;
+        Ok(self)
+    }
+
+    /// How long to wait before another attempt.
+    #[must_use]
+    pub const fn backoff(mut self, backoff: Backoff) -> Self {
+        self.policy.backoff = backoff;
+        self
+    }
+
+    /// How much longer than the backoff a service may make a call wait.
+    #[must_use]
+    pub const fn pushback_cap(mut self, cap: Duration) -> Self {
+        self.policy.pushback_cap = cap;
+        self
+    }
+
+    /// How much of a request's body is kept for further attempts, in bytes. A body that is
+    /// larger is sent unharmed, once.
+    #[must_use]
+    pub const fn replay_cap(mut self, cap: usize) -> Self {
+        self.replay_cap = cap;
+        self
+    }
+
+    /// Who pays. Give the same budget to everything that calls the same service.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Nobody pays: retries are bounded per call alone. A service that is down then gets
+    /// [`max_attempts`](Self::max_attempts) times its load, and may never recover.
+    #[must_use]
+    pub fn without_budget(mut self) -> Self {
+        self.budget = None;
+        self
+    }
+
+    /// Where the jitter comes from; a seed makes it repeatable.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Entropy) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Who is told of each retry, and of each that is not made.
+    #[must_use]
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// How a failure is decided on.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A number of attempts that can't be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidRetry;
+
+impl fmt::Display for InvalidRetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no attempt at all is no call: set max_attempts to 1 for a call without retry")
+    }
+}
+
+impl StdError for InvalidRetry {}

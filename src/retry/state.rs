@@ -1,0 +1,283 @@
+//! Whether and when another attempt is made, before anybody is asked to pay for it.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use super::config::{DEFAULT_ATTEMPTS, DEFAULT_PUSHBACK_CAP};
+use crate::{
+    algo::{backoff::Backoff, bucket::Class},
+    classify::{Blame, Pushback, Sent, Verdict},
+};
+
+/// How a failure is decided on. Pure.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use buttress::{classify::Verdict, retry::{Decision, Failure, Policy, StopReason}};
+///
+/// let now = Instant::now();
+/// let timed_out = Failure::new(Verdict::TIMED_OUT, now).repeatable(true);
+/// assert!(matches!(Policy::default().decide(timed_out, 0.5), Decision::Retry { .. }));
+/// let post = timed_out.repeatable(false);
+/// assert_eq!(Policy::default().decide(post, 0.5), Decision::Stop(StopReason::NotRetryable));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// Attempts in total, the first included.
+    pub max_attempts: NonZeroU32,
+    /// How long to wait.
+    pub backoff: Backoff,
+    /// How much longer than the backoff the service may make us wait.
+    pub pushback_cap: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_attempts: DEFAULT_ATTEMPTS,
+            backoff: Backoff::default(),
+            pushback_cap: DEFAULT_PUSHBACK_CAP,
+        }
+    }
+}
+
+/// A failed attempt, as far as the decision depends on it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// What the failure means.
+    pub verdict: Verdict,
+    /// Which attempt it was; the first is 1.
+    pub attempt: u32,
+    /// The request is safe to repeat.
+    pub repeatable: bool,
+    /// The request can be sent again: its body is still there.
+    pub replayable: bool,
+    /// A balancer below chose the endpoint, so that another attempt goes elsewhere.
+    pub balanced: bool,
+    /// When it failed.
+    pub now: Instant,
+    /// When the call must have ended.
+    pub deadline: Option<Instant>,
+}
+
+impl Failure {
+    /// A first attempt that failed; the request can be sent again but is not safe to repeat.
+    #[must_use]
+    pub const fn new(verdict: Verdict, now: Instant) -> Self {
+        Self {
+            verdict,
+            attempt: 1,
+            repeatable: false,
+            replayable: true,
+            balanced: false,
+            now,
+            deadline: None,
+        }
+    }
+
+    /// Whether the request is safe to repeat.
+    #[must_use]
+    pub const fn repeatable(mut self, repeatable: bool) -> Self {
+        self.repeatable = repeatable;
+        self
+    }
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// Try again after `delay`, if `class` can be paid.
+    Retry {
+        /// How long to wait.
+        delay: Duration,
+        /// What the budget is to charge.
+        class: Class,
+    },
+    /// Let it be.
+    Stop(StopReason),
+}
+
+/// Why no further attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// It would end the same, or the request is not safe to repeat.
+    NotRetryable,
+    /// All attempts were made.
+    Exhausted,
+    /// The request's body passed the replay cap, or failed.
+    NotReplayable,
+    /// The wait does not fit into what is left of the deadline.
+    Deadline,
+    /// The budget is spent.
+    Budget,
+    /// The service beneath is gone.
+    Unavailable,
+}
+
+impl StopReason {
+    /// A stable code, for counters.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotRetryable => "not_retryable",
+            Self::Exhausted => "exhausted",
+            Self::NotReplayable => "not_replayable",
+            Self::Deadline => "deadline",
+            Self::Budget => "budget",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The reason as the end of a sentence.
+    pub(super) const fn because(self) -> &'static str {
+        match self {
+            Self::NotRetryable => "it may not be tried again",
+            Self::Exhausted => "all attempts were made",
+            Self::NotReplayable => "the request's body can't be sent again",
+            Self::Deadline => "no time is left for another attempt",
+            Self::Budget => "the retry budget is spent",
+            Self::Unavailable => "the service is not available any more",
+        }
+    }
+}
+
+/// Jitter on a wait that the service asked for: `U(x, 1.5x)` (Envoy, `RetryPolicy.
+/// RateLimitedRetryBackOff`), so that its callers don't come back together.
+const PUSHBACK_JITTER: f64 = 0.5;
+
+impl Policy {
+    /// Decides, for a `draw` from `[0, 1)`.
+    #[must_use]
+    pub fn decide(&self, failure: Failure, draw: f64) -> Decision {
+        let verdict = failure.verdict;
+        if !verdict.permits_retry(failure.repeatable) {
+            return Decision::Stop(StopReason::NotRetryable);
+        }
+        if failure.attempt >= self.max_attempts.get() {
+            return Decision::Stop(StopReason::Exhausted);
+        }
+        if !failure.replayable {
+            return Decision::Stop(StopReason::NotReplayable);
+        }
+        let own = self.backoff.delay(failure.attempt - 1, draw);
+        let delay = match verdict.pushback {
+            // The wish of one endpoint; its balancer knows it, and has others.
+            Pushback::After(_) if failure.balanced => own,
+            Pushback::After(wish) => {
+                let cap = own.saturating_add(self.pushback_cap);
+                let wish = wish.min(cap).mul_f64(1.0 + PUSHBACK_JITTER * draw);
+                wish.clamp(own, cap)
+            }
+            _ => own,
+        };
+        if failure.deadline.is_some_and(|deadline| failure.now + delay >= deadline) {
+            return Decision::Stop(StopReason::Deadline);
+        }
+        Decision::Retry { delay, class: class(verdict) }
+    }
+}
+
+const fn class(verdict: Verdict) -> Class {
+    match (verdict.blame, verdict.sent) {
+        (Blame::Service, Sent::No) => Class::Throttled,
+        (Blame::Nobody, Sent::No) => Class::Free,
+        _ => Class::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::Retry;
+
+    fn failure(verdict: Verdict) -> Failure {
+        Failure::new(verdict, crate::time::now()).repeatable(true)
+    }
+
+    fn throttled(after: Duration) -> Failure {
+        failure(
+            Verdict::new(Blame::Service, Sent::No, Retry::Always)
+                .with_pushback(Pushback::After(after)),
+        )
+    }
+
+    fn delay(decision: Decision) -> Duration {
+        match decision {
+            Decision::Retry { delay, .. } => delay,
+            Decision::Stop(reason) => panic!("stopped: {reason:?}"),
+        }
+    }
+
+    #[test]
+    fn makes_three_attempts_in_total() {
+        let policy = Policy::default();
+        let mut failure = failure(Verdict::TIMED_OUT);
+        let decide = |failure| policy.decide(failure, 0.5);
+        assert_eq!(delay(decide(failure)), Duration::from_millis(25));
+        failure.attempt = 2;
+        assert_eq!(delay(decide(failure)), Duration::from_millis(50));
+        failure.attempt = 3;
+        assert_eq!(decide(failure), Decision::Stop(StopReason::Exhausted));
+    }
+
+    #[test]
+    fn repeats_what_was_not_sent_and_not_what_may_have_been() {
+        let policy = Policy::default();
+        let post = failure(Verdict::TIMED_OUT).repeatable(false);
+        assert_eq!(policy.decide(post, 0.0), Decision::Stop(StopReason::NotRetryable));
+        let refused = Verdict::new(Blame::Endpoint, Sent::No, Retry::IfSafe);
+        let refused = failure(refused).repeatable(false);
+        assert!(matches!(policy.decide(refused, 0.0), Decision::Retry { .. }));
+    }
+
+    #[test]
+    fn follows_retry_after_within_its_cap() {
+        let policy = Policy::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(delay(policy.decide(throttled(second), 0.0)), second);
+        assert_eq!(delay(policy.decide(throttled(second), 0.5)), second.mul_f64(1.25));
+        let day = throttled(Duration::from_secs(86_400));
+        assert_eq!(delay(policy.decide(day, 0.0)), Duration::from_secs(5));
+        assert_eq!(
+            delay(policy.decide(throttled(Duration::MAX), 0.999)),
+            policy.backoff.delay(0, 0.999) + DEFAULT_PUSHBACK_CAP
+        );
+        let at_once = throttled(Duration::ZERO);
+        assert_eq!(delay(policy.decide(at_once, 0.5)), Duration::from_millis(25));
+    }
+
+    #[test]
+    fn goes_elsewhere_at_its_own_pace_when_one_endpoint_pushes_back() {
+        let mut failure = throttled(Duration::from_secs(3));
+        failure.balanced = true;
+        assert_eq!(delay(Policy::default().decide(failure, 0.5)), Duration::from_millis(25));
+    }
+
+    #[test]
+    fn begins_no_wait_that_passes_the_deadline() {
+        let mut failure = throttled(Duration::from_secs(2));
+        failure.deadline = Some(failure.now + Duration::from_secs(1));
+        let decision = Policy::default().decide(failure, 0.0);
+        assert_eq!(decision, Decision::Stop(StopReason::Deadline));
+    }
+
+    #[test]
+    fn a_service_that_says_no_more_is_left_alone() {
+        let verdict = Verdict::TIMED_OUT.with_pushback(Pushback::Never);
+        let decision = Policy::default().decide(failure(verdict), 0.0);
+        assert_eq!(decision, Decision::Stop(StopReason::NotRetryable));
+    }
+
+    #[test]
+    fn charges_by_class() {
+        assert_eq!(class(Verdict::TIMED_OUT), Class::Transient);
+        assert_eq!(class(throttled(Duration::ZERO).verdict), Class::Throttled);
+        assert_eq!(class(Verdict::new(Blame::Nobody, Sent::No, Retry::Always)), Class::Free);
+    }
+}
