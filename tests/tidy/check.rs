@@ -52,6 +52,14 @@ pub(crate) fn check(path: &str, source: &str) -> Vec<Violation> {
 /// The same without exceptions.
 pub(crate) fn check_strictly(path: &str, source: &str) -> Vec<Violation> {
     let mut report = Report { path, found: BTreeSet::new() };
+    let own = own_room(path);
+    if path != ROOT && floor(&own).is_none() {
+        let sentence = format!(
+            "`{own}` is on no floor: give it one in tests/tidy/house.rs, and in the comments of \
+             src/lib.rs"
+        );
+        report.add(1, Rule::Arrows, sentence);
+    }
     match File::read(path, source) {
         Ok(file) => {
             for mention in &file.mentions {
@@ -78,6 +86,11 @@ pub(crate) fn check_strictly(path: &str, source: &str) -> Vec<Violation> {
     let mut found: Vec<Violation> = report.found.into_iter().collect();
     found.dedup_by_key(|violation| (violation.line, violation.rule));
     found
+}
+
+/// The room that a file belongs to.
+fn own_room(path: &str) -> String {
+    module_of(path).into_iter().next().unwrap_or_default()
 }
 
 struct Report<'a> {
@@ -109,13 +122,8 @@ impl Report<'_> {
         if self.path == ROOT || names.first() != Some(&"crate") {
             return None;
         }
-        let own = module_of(self.path).into_iter().next().unwrap_or_default();
-        let Some(from) = floor(&own) else {
-            return Some(format!(
-                "`{own}` is on no floor: give it one in tests/tidy/house.rs, and in the comments \
-                 of src/lib.rs"
-            ));
-        };
+        let own = own_room(self.path);
+        let from = floor(&own)?;
         let Some(&room) = names.get(1) else {
             return mention.glob.then(|| {
                 "this takes in every room of the house: name the rooms that you use".to_owned()

@@ -24,7 +24,7 @@ pub(crate) const FLOORS: [(u8, &[&str]); 5] = [
             "collect",
         ],
     ),
-    (2, &["call", "classify", "endpoint", "event", "body"]),
+    (2, &["call", "classify", "endpoint", "event", "body", "budget"]),
     (1, &["algo"]),
     (0, &["time", "entropy", "error", "sync"]),
 ];
@@ -51,13 +51,21 @@ pub(crate) struct Exception {
     pub(crate) reason: &'static str,
 }
 
-pub(crate) const EXCEPTIONS: &[Exception] = &[Exception {
-    path: "src/endpoint/identity.rs",
-    rule: Rule::Shared,
-    about: "std::sync::atomic",
-    reason: "a static counter of unique keys: loom's atomics can't be made in a static, and \
-             nothing is ordered by it",
-}];
+pub(crate) const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        path: "src/breaker/state.rs",
+        rule: Rule::Length,
+        about: "lines without tests",
+        reason: "one state machine, whose transitions are understood side by side or not at all",
+    },
+    Exception {
+        path: "src/endpoint/identity.rs",
+        rule: Rule::Shared,
+        about: "std::sync::atomic",
+        reason: "a static counter of unique keys: loom's atomics can't be made in a static, and \
+                 nothing is ordered by it",
+    },
+];
 
 pub(crate) fn floor(room: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, rooms)| rooms.contains(&room)).map(|&(floor, _)| floor)
