@@ -33,6 +33,11 @@ pub enum Event<'a> {
         /// Why no other is made, as a stable code: `exhausted`, `budget`, ….
         reason: &'static str,
     },
+    /// An attempt is slow, and a second one races it.
+    Hedged {
+        /// The number of the second.
+        attempt: u32,
+    },
     /// A deadline or timeout cut a call off.
     TimedOut {
         /// Which one, as a stable code: `total`, `attempt`, `connect`, `body`.
