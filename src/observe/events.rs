@@ -52,6 +52,12 @@ fn emit(event: &Event<'_>) {
             retry = retry(verdict),
             reason = reason,
         ),
+        Event::Hedged { attempt } => event!(
+            DEBUG,
+            "buttress.hedge",
+            "an attempt is slow; a second one races it",
+            attempt = i64::from(*attempt),
+        ),
         Event::TimedOut { which, limit } => event!(
             INFO,
             "buttress.timed_out",
@@ -77,6 +83,14 @@ fn emit(event: &Event<'_>) {
             address = tracing::field::display(endpoint.address()),
         ),
         Event::HealthChanged(endpoint, health) => health_changed(endpoint, *health),
+        Event::ProbeFailed(endpoint, error) => event!(
+            DEBUG,
+            "buttress.health.probe_failed",
+            "an active check failed",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+            error = *error,
+        ),
         Event::Panic(true) => {
             event!(WARN, "buttress.panic.began", "too few endpoints are eligible; all are used",)
         }
