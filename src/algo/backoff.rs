@@ -45,7 +45,7 @@ impl Backoff {
     #[must_use]
     pub fn ceiling(&self, n: u32) -> Duration {
         // One number, not seconds and nanoseconds apart; 2^1023 is the largest power an f64 has.
-        let grown = self.base.as_secs_f64() * 2_f64.powi(n.min(1023).cast_signed());
+        let grown = self.base.as_secs_f64() * 2_f64.powi(n.min(1023) as i32);
         Duration::try_from_secs_f64(grown).unwrap_or(Duration::MAX).min(self.cap)
     }
 

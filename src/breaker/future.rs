@@ -39,7 +39,7 @@ pin_project! {
             inner: F,
             classifier: Cl,
             asked: Asked,
-            // None once the outcome is known.
+            // None once the outcome is known, or where there is no breaker.
             permit: Option<Permit>,
         },
     }
@@ -50,8 +50,13 @@ impl<F, Cl> ResponseFuture<F, Cl> {
         Self { stage: Stage::Refused { refusal } }
     }
 
-    pub(super) const fn admitted(inner: F, classifier: Cl, asked: Asked, permit: Permit) -> Self {
-        Self { stage: Stage::Admitted { inner, classifier, asked, permit: Some(permit) } }
+    pub(super) const fn admitted(
+        inner: F,
+        classifier: Cl,
+        asked: Asked,
+        permit: Option<Permit>,
+    ) -> Self {
+        Self { stage: Stage::Admitted { inner, classifier, asked, permit } }
     }
 }
 
@@ -61,14 +66,14 @@ where
     E: Into<BoxError>,
     Cl: Classify<Res>,
 {
-    type Output = Result<Cl::Guarded<Permit>, BoxError>;
+    type Output = Result<Cl::Guarded<Option<Permit>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().stage.project() {
             StageProjection::Refused { refusal } => Poll::Ready(Err((*refusal).into())),
             StageProjection::Admitted { inner, classifier, asked, permit } => {
                 let outcome = ready!(inner.poll(cx)).map_err(Into::into);
-                let mut permit = permit.take().expect("a future is not polled after it is ready");
+                let mut permit = permit.take();
                 Poll::Ready(match outcome {
                     Ok(response) => {
                         let head = classifier.response(*asked, &response);

@@ -11,7 +11,7 @@ use super::{handle::Breaker, service::BreakerService};
 /// a breaker of its own, give each layer a config.
 #[derive(Clone, Debug)]
 pub struct BreakerLayer<Cl> {
-    breaker: Breaker,
+    breaker: Option<Breaker>,
     classifier: Cl,
 }
 
@@ -19,12 +19,18 @@ impl<Cl> BreakerLayer<Cl> {
     /// A layer with a [`Breaker`], or with a new one from a
     /// [`BreakerConfig`](super::BreakerConfig). `classifier` says what the outcomes mean.
     pub fn new(breaker: impl Into<Breaker>, classifier: Cl) -> Self {
-        Self { breaker: breaker.into(), classifier }
+        Self { breaker: Some(breaker.into()), classifier }
     }
 
-    /// The breaker.
-    pub const fn breaker(&self) -> &Breaker {
-        &self.breaker
+    /// A layer with a breaker, or one that lets every call pass, for stacks that decide at run
+    /// time.
+    pub const fn optional(breaker: Option<Breaker>, classifier: Cl) -> Self {
+        Self { breaker, classifier }
+    }
+
+    /// The breaker, if there is one.
+    pub const fn breaker(&self) -> Option<&Breaker> {
+        self.breaker.as_ref()
     }
 }
 

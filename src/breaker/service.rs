@@ -14,20 +14,20 @@ use crate::{call::Carrier, classify::Classify, error::BoxError, time};
 #[derive(Debug)]
 pub struct BreakerService<S, Cl> {
     inner: S,
-    breaker: Breaker,
+    breaker: Option<Breaker>,
     classifier: Cl,
     /// The last `poll_ready` said ready without asking `inner`, so the call must be refused.
     refuses: bool,
 }
 
 impl<S, Cl> BreakerService<S, Cl> {
-    pub(super) const fn new(inner: S, breaker: Breaker, classifier: Cl) -> Self {
+    pub(super) const fn new(inner: S, breaker: Option<Breaker>, classifier: Cl) -> Self {
         Self { inner, breaker, classifier, refuses: false }
     }
 
-    /// The breaker.
-    pub const fn breaker(&self) -> &Breaker {
-        &self.breaker
+    /// The breaker, if there is one.
+    pub const fn breaker(&self) -> Option<&Breaker> {
+        self.breaker.as_ref()
     }
 }
 
@@ -49,14 +49,14 @@ where
     S::Error: Into<BoxError>,
     Cl: Classify<S::Response> + Clone,
 {
-    type Response = Cl::Guarded<Permit>;
+    type Response = Cl::Guarded<Option<Permit>>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future, Cl>;
 
     /// Ready at once while the breaker is open: whoever is to be refused does not wait for a
     /// service that may never be ready, and takes nothing from it.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.refuses = self.breaker.is_shut();
+        self.refuses = self.breaker.as_ref().is_some_and(Breaker::is_shut);
         if self.refuses {
             return Poll::Ready(Ok(()));
         }
@@ -64,17 +64,19 @@ where
     }
 
     fn call(&mut self, call: C) -> Self::Future {
-        // Also when the breaker would admit it by now: `inner` has not said that it is ready.
-        if std::mem::take(&mut self.refuses) {
-            return ResponseFuture::refused(self.breaker.refusal());
-        }
         let asked = call.words().map(|words| words.asked()).unwrap_or_default();
-        match self.breaker.enter(asked, time::now) {
-            Ok(permit) => {
-                let inner = self.inner.call(call);
-                ResponseFuture::admitted(inner, self.classifier.clone(), asked, permit)
+        let permit = match &self.breaker {
+            None => None,
+            // Also when the breaker would admit it by now: `inner` has not said that it is ready.
+            Some(breaker) if std::mem::take(&mut self.refuses) => {
+                return ResponseFuture::refused(breaker.refusal());
             }
-            Err(refusal) => ResponseFuture::refused(refusal),
-        }
+            Some(breaker) => match breaker.enter(asked, time::now) {
+                Ok(permit) => Some(permit),
+                Err(refusal) => return ResponseFuture::refused(refusal),
+            },
+        };
+        let inner = self.inner.call(call);
+        ResponseFuture::admitted(inner, self.classifier.clone(), asked, permit)
     }
 }

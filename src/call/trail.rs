@@ -111,7 +111,10 @@ impl Trail {
 
     const fn joined(mut self, inner: &Self) -> Self {
         self.stage = inner.stage;
-        self.target = inner.target;
+        // What is below the balancer knows of no other target.
+        if inner.target.is_some() {
+            self.target = inner.target;
+        }
         self.sent_before |= inner.sent_before;
         self
     }
@@ -188,6 +191,18 @@ mod tests {
         assert_eq!(outer.stage(), Stage::HandedOver);
         assert_eq!(CURRENT.get().stage, Stage::HandedOver);
         CURRENT.set(Trail::new());
+    }
+
+    #[test]
+    fn a_target_marked_between_two_trails_is_not_lost() {
+        let target = Target::new(EndpointKey::unique(), ([127, 0, 0, 1], 80).into());
+        let mut outer = Trail::new();
+        outer.enter(|| {
+            mark_target(target);
+            Trail::new().enter(mark_handed_over);
+        });
+        assert_eq!(outer.target(), Some(target));
+        assert_eq!(outer.stage(), Stage::HandedOver);
     }
 
     #[test]

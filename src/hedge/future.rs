@@ -109,9 +109,11 @@ where
             Ok(response) => this.shared.classifier.response(*this.asked, response).is_success(),
             Err(_) => false,
         };
-        if let Some(first) = this.first.as_mut().as_pin_mut()
-            && let Poll::Ready(result) = first_trail.enter(|| first.poll(cx))
-        {
+        let finished = match this.first.as_mut().as_pin_mut() {
+            Some(first) => first_trail.enter(|| first.poll(cx)),
+            None => Poll::Pending,
+        };
+        if let Poll::Ready(result) = finished {
             this.first.set(None);
             let result = result.map_err(Into::into);
             let racing = matches!(*this.second, Second::Running { .. });

@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::error::{Elapsed, Which};
 use crate::{
+    body::TakeWhole,
     classify::Sent,
     error::BoxError,
     time::{Sleep, now},
@@ -101,6 +103,12 @@ pin_project! {
         #[pin]
         sleep: Option<Sleep>,
         limit: Limit,
+    }
+}
+
+impl<B: TakeWhole> TakeWhole for BoundedBody<B> {
+    fn take_whole(&mut self) -> Option<Bytes> {
+        self.body.as_mut()?.take_whole()
     }
 }
 

@@ -34,7 +34,11 @@ impl Elapsed {
             (_, Sent::No) => Retry::Always,
             _ => Retry::IfSafe,
         };
-        Self { which, limit, mark: Mark::new(Verdict::new(Blame::Endpoint, sent, retry)) }
+        Self {
+            which,
+            limit,
+            mark: Mark::new(Verdict::new(Blame::Endpoint, sent, retry)).named("timeout"),
+        }
     }
 
     /// Which limit passed.
