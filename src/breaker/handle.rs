@@ -311,3 +311,85 @@ fn put(word: &AtomicU64, value: u64) {
         word.store(value, Ordering::Relaxed);
     }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib breaker::handle`: every order in which two
+/// threads can do these things.
+#[cfg(all(test, buttress_loom))]
+mod tests {
+    use loom::{
+        sync::atomic::{AtomicBool, AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    fn tripped(config: BreakerConfig) -> Breaker {
+        let breaker = Breaker::new(config);
+        let now = time::now();
+        for _ in 0..5 {
+            let mut permit = breaker.admit(now, Asked::default()).expect("it is closed");
+            permit.settle(Verdict::TIMED_OUT);
+        }
+        breaker
+    }
+
+    #[test]
+    fn who_was_told_that_it_is_forced_open_is_refused() {
+        loom::model(|| {
+            let breaker = Breaker::new(BreakerConfig::new());
+            let told = Arc::new(AtomicBool::new(false));
+            let (forced, telling) = (breaker.clone(), Arc::clone(&told));
+            let other = thread::spawn(move || {
+                forced.force_open();
+                telling.store(true, Ordering::Release);
+            });
+            if told.load(Ordering::Acquire) {
+                assert!(!breaker.is_open(time::now()));
+                assert!(breaker.admit(time::now(), Asked::default()).is_err());
+            } else {
+                drop(breaker.admit(time::now(), Asked::default()));
+            }
+            other.join().expect("it only forces");
+        });
+    }
+
+    #[test]
+    fn two_threads_get_one_probe_where_there_is_one() {
+        loom::model(|| {
+            let breaker = tripped(BreakerConfig::new().probes(1).expect("one"));
+            breaker.found_healthy(time::now());
+            let admitted = Arc::new(AtomicUsize::new(0));
+            let probe = |breaker: Breaker, admitted: Arc<AtomicUsize>| {
+                let permit = breaker.admit(time::now(), Asked::default());
+                admitted.fetch_add(usize::from(permit.is_ok()), Ordering::Relaxed);
+                permit
+            };
+            let (theirs, counted) = (breaker.clone(), Arc::clone(&admitted));
+            let other = thread::spawn(move || probe(theirs, counted));
+            let own = probe(breaker.clone(), Arc::clone(&admitted));
+            let others = other.join().expect("it only asks");
+            assert_eq!(admitted.load(Ordering::Relaxed), 1);
+            drop((own, others));
+            let (state, idle) = (breaker.state(), State::HalfOpen { under_way: 0, succeeded: 0 });
+            assert_eq!(state, idle);
+        });
+    }
+
+    #[test]
+    fn a_late_outcome_never_undoes_a_release() {
+        loom::model(|| {
+            let config = BreakerConfig::new().consecutive_failures(1).expect("one");
+            let breaker = Breaker::new(config);
+            let mut permit = breaker.admit(time::now(), Asked::default()).expect("closed");
+            let forced = breaker.clone();
+            let other = thread::spawn(move || {
+                forced.force_closed();
+                forced.release();
+            });
+            permit.settle(Verdict::TIMED_OUT);
+            other.join().expect("it only forces and releases");
+            assert_eq!(breaker.state(), State::Closed);
+            assert!(breaker.is_open(time::now()));
+        });
+    }
+}

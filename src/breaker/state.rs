@@ -879,6 +879,34 @@ mod tests {
     }
 
     #[test]
+    fn a_release_makes_the_next_open_time_the_first_one_again() {
+        let mut bench = Bench::no_ramp();
+        bench.draw = 0.0;
+        bench.trip_and_wait();
+        bench.call(FAILURE);
+        assert_eq!(bench.until() - bench.now, s(5));
+        bench.circuit.force_closed();
+        bench.circuit.release(bench.now);
+        assert_eq!(bench.trip(), ms(2500));
+    }
+
+    #[test]
+    fn what_failed_before_it_closed_is_not_counted_again() {
+        let mut bench = Bench::no_ramp();
+        bench.calls(15, SUCCESS);
+        bench.trip_and_wait();
+        bench.calls(3, SUCCESS);
+        assert_eq!(bench.circuit.window.counts(bench.now).calls, 0);
+        // With those of before, this would be half of 20 calls.
+        for _ in 0..5 {
+            bench.call(FAILURE);
+            bench.call(FAILURE);
+            bench.call(SUCCESS);
+        }
+        assert_eq!(bench.circuit.state(), State::Closed);
+    }
+
+    #[test]
     fn the_load_comes_back_by_the_ramp_when_a_forced_opening_ends() {
         let mut bench = Bench::new();
         bench.circuit.force_open();
