@@ -228,7 +228,7 @@ async fn a_key_that_cannot_be_sent_stops_the_call() {
     assert!(!error.to_string().contains("Evil"), "the error does not repeat the key");
     let verdict = verdict_on_error(&*error);
     assert_eq!((verdict.sent, verdict.retry), (Sent::No, Retry::Never));
-    assert!(find::<Mark>(&*error).is_some());
+    assert_eq!(find::<Mark>(&*error).and_then(Mark::kind), Some("invalid_key"));
 }
 
 #[tokio::test]
@@ -238,6 +238,7 @@ async fn below_retry_it_refuses_to_mint_a_key_for_each_attempt() {
     let attempt = |method| Call::with_words(request(method), words.clone());
     let error = send(IdempotencyConfig::default(), attempt(Method::POST)).await.expect_err("no");
     assert!(find::<BelowRetry>(&*error).is_some());
+    assert_eq!(find::<Mark>(&*error).and_then(Mark::kind), Some("below_retry"));
     assert_eq!(verdict_on_error(&*error).sent, Sent::No);
     assert_eq!(verdict_on_error(&*error).retry, Retry::Never);
 

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_up_to_the_longest() {
-        let now = Instant::now();
+        let now = crate::time::now();
         let mut backoff = Backoff::new(FIRST, LONGEST);
         let waits: Vec<u128> = (0..9)
             .map(|_| {
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_served_starts_it_over_and_one_that_hung_up_at_once_does_not() {
-        let now = Instant::now();
+        let now = crate::time::now();
         let mut backoff = Backoff::new(FIRST, LONGEST);
         for _ in 0..5 {
             backoff.began(now);
@@ -103,7 +103,7 @@ mod tests {
             chance in 0.0..1.0,
         ) {
             let (first, longest) = (Duration::from_millis(first), Duration::from_millis(first + more));
-            let now = Instant::now();
+            let now = crate::time::now();
             let mut backoff = Backoff::new(first, longest);
             for _ in 0..failures {
                 backoff.failed(now, chance);

@@ -14,7 +14,7 @@ pub struct InvalidKey {
 
 impl InvalidKey {
     pub(super) const fn new(reason: &'static str) -> Self {
-        Self { reason, mark: NOT_SENT }
+        Self { reason, mark: NOT_SENT.named("invalid_key") }
     }
 
     /// What is wrong with the key, without the key.
@@ -51,7 +51,7 @@ pub struct BelowRetry {
 
 impl BelowRetry {
     pub(super) const fn new() -> Self {
-        Self { mark: NOT_SENT }
+        Self { mark: NOT_SENT.named("below_retry") }
     }
 }
 

@@ -8,8 +8,7 @@ use tracing::{Span, field::display};
 use crate::{
     classify::{Blame, Mark, Sent, Verdict, verdict_on_error},
     endpoint::Refusal,
-    error::{BoxError, sources},
-    find,
+    error::{BoxError, find, sources},
 };
 
 /// `error.type` of what a deadline or timeout cut off.
