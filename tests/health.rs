@@ -14,6 +14,7 @@ use std::{
 
 use buttress::{
     BoxError, Entropy, Event, Observer,
+    discover::{Resilient, ResilientConfig},
     endpoint::{Change, Endpoint, Health},
     health::{Checked, HealthConfig, Probe, ProbeTimedOut, Unavailable},
 };
@@ -393,6 +394,24 @@ async fn the_worse_verdict_of_two_stages_counts() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_keeps_its_verdict_while_its_registry_is_made_anew() {
+    let probe = Scripted::default();
+    let make = || stream::iter([Ok::<_, BoxError>(Change::Reset(vec![endpoint(1)]))]);
+    let registry = Resilient::new(make, ResilientConfig::new());
+    let mut changes: Changes = Box::pin(Checked::new(registry, probe.clone(), steady()));
+    let (mut ends, mut verdicts) = (0, Vec::new());
+    while ends < 5 {
+        match changes.next().await.expect("it never ends") {
+            Ok(Change::Health(_, verdict)) => verdicts.push(verdict),
+            Ok(_) => {}
+            Err(_) => ends += 1,
+        }
+    }
+    assert_eq!(verdicts, [Health::Pending, Health::Healthy]);
+    assert!(probe.waits(1).iter().all(|wait| wait.as_secs() == 5), "{:?}", probe.waits(1));
+}
+
 #[test]
 fn needs_no_runtime_to_be_made_and_refuses_what_cannot_be_meant() {
     let registry = stream::empty::<Item>();
@@ -571,6 +590,10 @@ mod http {
             let mut asked = Vec::new();
             let end = timeout(Duration::from_secs(10), stream.read_to_end(&mut asked)).await;
             assert!(end.is_ok(), "the connection is still open");
+            drop(stream);
+            tasks_fall_to(1).await;
+            drop(changes);
+            tasks_fall_to(0).await;
         }
     }
 
@@ -579,16 +602,21 @@ mod http {
         for (probe, http2) in probes() {
             let (endpoint, ..) = server(200, http2).await;
             ask(&probe, &endpoint).await.expect("it is healthy");
-            let handle = tokio::runtime::Handle::current();
-            for _ in 0..1_000 {
-                // What is left is the listener of each server.
-                if handle.metrics().num_alive_tasks() <= 1 + usize::from(http2) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            assert!(handle.metrics().num_alive_tasks() <= 1 + usize::from(http2));
+            // What is left is the listener of each server so far.
+            tasks_fall_to(1 + usize::from(http2)).await;
         }
+    }
+
+    /// Waits until no more than so many tasks are left: a socket's end takes its time.
+    async fn tasks_fall_to(count: usize) {
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        for _ in 0..1_000 {
+            if alive() <= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(alive() <= count, "{} tasks are left", alive());
     }
 
     #[test]

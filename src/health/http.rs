@@ -5,7 +5,6 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -18,20 +17,15 @@ use http_body_util::Empty;
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
-    rt::Executor,
 };
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinSet};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 
 use super::{
     config::InvalidHealth,
     probe::{Probe, Unavailable},
 };
-use crate::{
-    endpoint::Endpoint,
-    error::BoxError,
-    sync::{Mutex, lock},
-};
+use crate::{endpoint::Endpoint, error::BoxError};
 
 /// Asks for a page, over a connection of its own that is closed after the answer.
 ///
@@ -160,8 +154,8 @@ impl HttpProbe {
         let mut request = self.request(uri);
         *request.version_mut() = Version::HTTP_2;
 
-        let tasks = Tasks(Executing::new());
-        let (mut sender, connection) = http2::handshake(tasks.0.clone(), io).await?;
+        // What hyper spawns beside ends when both of these are dropped.
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
         let mut connection = pin!(connection);
         let mut answer = pin!(sender.send_request(request));
         let mut open = true;
@@ -194,34 +188,6 @@ impl Probe for HttpProbe {
     fn probe(&self, endpoint: &Endpoint) -> impl Future<Output = Result<(), BoxError>> + Send {
         let endpoint = endpoint.clone();
         async move { self.ask(&endpoint).await }
-    }
-}
-
-/// Runs what an HTTP/2 connection does beside its requests.
-#[derive(Clone)]
-struct Executing(Arc<Mutex<JoinSet<()>>>);
-
-impl Executing {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(JoinSet::new())))
-    }
-}
-
-impl<F> Executor<F> for Executing
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        lock(&self.0).spawn(future);
-    }
-}
-
-/// Ends it with the probe: a connection to a process that hangs would stay otherwise.
-struct Tasks(Executing);
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        lock(&self.0.0).abort_all();
     }
 }
 
