@@ -1,1 +1,3 @@
-//! Shared pieces of the examples.
+//! Shared pieces of the examples, and the drill.
+
+pub mod outage;

@@ -9,47 +9,49 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 const ABOUT: &str = "\
 A small company on this machine, and what its callers notice when it falls ill.
 
-Five instances of `payments` and a `ledger` are started as processes of their own on loopback.
-Calls are sent to them through three clients in turn, on the same scenario and seed; each client
-begins with new processes and an empty ledger. Arrivals don't wait for answers, and a call's
-latency counts from the moment it was due.";
+Five instances of `payments` and a `ledger` are started as processes of their
+own on loopback. Calls are sent to them through three clients in turn, on the
+same scenario and seed; each client begins with new processes and an empty
+ledger. Arrivals don't wait for answers, and a call's latency counts from the
+moment it was due.";
 
 const SCENARIO: &str = "\
 A scenario is a TOML file:
 
   name = \"two dead, one slow\"
   seconds = 30
-  rate = 200                 # calls per second, arriving at random
+  rate = 200               # calls per second, arriving at random
   instances = 5
-  [[load]]                   # changes of rate, optional
+  [[load]]                 # changes of rate, optional
   at = \"10s\"
   rate = 400
   [[fault]]
   kind = \"slow\"
   at = \"3s\"
-  for = \"6s\"                 # durations are written \"400ms\" or \"3s\"
-  target = \"payments/2\"      # or \"payments/*\", or \"payments/2 of 5\" (drawn from the seed)
+  for = \"6s\"               # durations are written \"400ms\" or \"3s\"
+  target = \"payments/2\"    # or \"payments/*\", or \"payments/2 of 5\" (two drawn)
   latency = \"400ms\"
-  jitter = \"100ms\"           # both ways, optional
+  jitter = \"100ms\"         # both ways, optional
 
-  kill                       SIGKILL; back after `for` on a new port, till then the list names
-                             the dead address
-  hang                       SIGSTOP, then SIGCONT
-  refuse                     listener and connections closed, then open again on the same port
-  slow    latency, jitter    the work begins late
-  fail    status, share      that status, without the work
-  sink                       503 at once; the health check still says 200
-  overload retry_after, share   429 with Retry-After, without the work
-  lose_answer share          the work is done, then the connection is cut
-  stall_body share           the work is done, the head goes out, then silence
-  leave, join                only the list changes; `for` may be left out. Who joins first
-                             is not on the list before
-  A `share` (above 0, up to 1) is of the attempts, and is all of them when left out.
+Kinds of faults, and what they need besides at, for and target:
 
-A call has met slow, fail, sink, overload, lose_answer or stall_body if the instance did that to
-one of its attempts; kill, hang or refuse if one of its attempts to that instance was under way
-meanwhile; leave if it was due while the instance was away; join if one of its attempts went to
-the instance while it was there. Full documentation: examples/outage/README.md";
+  kill                          SIGKILL; back on a new port, until then the
+                                list names the dead address
+  hang                          SIGSTOP, then SIGCONT
+  refuse                        listener and connections closed, then open again
+                                on the same port
+  slow         latency, jitter  the work begins late
+  fail         status, share    that status, without the work
+  sink                          503 at once; the health check still says 200
+  overload     retry_after,     429 with Retry-After, without the work
+               share
+  lose_answer  share            the work is done, then the connection is cut
+  stall_body   share            the work is done, the head comes, then silence
+  leave, join                   only the list changes; `for` may be left out,
+                                who joins first is not on the list before
+
+A `share` is of attempts, above 0 and up to 1, and 1 when it is left out.
+What is counted, and how: examples/outage/README.md";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -71,23 +73,25 @@ pub(crate) struct Cli {
 /// What people set.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Whose calls to send
-    #[arg(long, value_enum, default_value = "all")]
+    /// bare, tower, buttress or all [default: all]
+    #[arg(long, value_enum, default_value = "all", hide_possible_values = true)]
+    #[arg(hide_default_value = true, value_name = "WHO")]
     pub(crate) client: Who,
-    /// The scenario to play, instead of the one of 30 s that comes with the drill
+    /// What to play, instead of the 30 s that come with it
     #[arg(long, value_name = "FILE")]
     pub(crate) scenario: Option<PathBuf>,
-    /// Calls per second, instead of the scenario's; its changes of rate grow alike
+    /// Calls per second; the scenario's changes of rate follow
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) rate: Option<u32>,
-    /// Length, instead of the scenario's; what would begin later is left out
+    /// How long; what would begin later is left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: Option<u64>,
-    /// Of arrivals, drawn targets and shares: the same seed is the same drill
+    /// Of arrivals, drawn targets and shares
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// HTTP/1.1, or HTTP/2 with prior knowledge
-    #[arg(long, value_enum, default_value = "1")]
+    /// HTTP/1.1, or HTTP/2 with prior knowledge [default: 1]
+    #[arg(long, value_enum, default_value = "1", hide_possible_values = true)]
+    #[arg(hide_default_value = true, value_name = "1|2")]
     pub(crate) http: Http,
     /// Also write the result to this file
     #[arg(long, value_name = "FILE")]
@@ -244,10 +248,7 @@ mod tests {
         assert!(refusal(&["--rate", "0"]).contains("0 is not in 1..=20000"));
         assert!(refusal(&["--seconds", "x"]).contains("invalid digit"));
         assert!(refusal(&["--sede", "1"]).contains("'--seed'"));
-        assert!(
-            refusal(&["now"]).contains("unrecognized subcommand 'now'")
-                || refusal(&["now"]).contains("unexpected argument 'now'")
-        );
+        assert!(refusal(&["now"]).contains("'now'"));
     }
 
     #[test]
@@ -259,6 +260,6 @@ mod tests {
             .map(|line| line.chars().count())
             .max()
             .unwrap_or(0);
-        assert!(widest <= 100, "a line of {widest} columns in\n{help}");
+        assert!(widest <= 80, "a line of {widest} columns in\n{help}");
     }
 }

@@ -20,13 +20,13 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command as Spawn};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::BoxError;
-use crate::args::Http;
-use crate::ledger::Charge;
-use crate::lifeline::{self, Watch, Word};
-use crate::payments::Command;
-use crate::plan::{Plan, Planned};
-use crate::scenario::Kind;
+use crate::outage::BoxError;
+use crate::outage::args::Http;
+use crate::outage::ledger::Charge;
+use crate::outage::lifeline::{self, Watch, Word};
+use crate::outage::payments::Command;
+use crate::outage::plan::{Plan, Planned};
+use crate::outage::scenario::Kind;
 
 /// How long a child may take to listen, or to end. Far above what they need, on a busy machine too.
 const CHILD_PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +44,8 @@ pub(crate) struct Folder(PathBuf);
 pub(crate) struct Tenant {
     pub(crate) address: SocketAddr,
     pub(crate) instance: usize,
+    /// The fault that killed it, if one did.
+    pub(crate) killed_by: Option<usize>,
 }
 
 /// Everybody.
@@ -176,7 +178,12 @@ impl Company {
         for place in &fault.instances {
             let instance = &mut self.payments[*place];
             match fault.kind {
-                Kind::Kill => instance.kill().await?,
+                Kind::Kill => {
+                    instance.kill().await?;
+                    let address = instance.address;
+                    let dead = self.tenants.iter_mut().filter(|one| one.address == address);
+                    dead.for_each(|one| one.killed_by = Some(number));
+                }
                 Kind::Hang => {
                     let pid = instance.process.pid()?;
                     // The warden first: a drill that dies between the two leaves nobody stopped.
@@ -321,9 +328,11 @@ impl Company {
         instance.address = instance.process.listens(&self.met).await?;
         instance.dead = false;
         instance.reserved = None;
+        let address = instance.address;
         self.tenants.push(Tenant {
-            address: instance.address,
+            address,
             instance: place,
+            killed_by: None,
         });
         for (fault, kind) in instance.ills.clone() {
             instance.tell(&Command::Begin { fault, kind }).await?;

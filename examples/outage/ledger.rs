@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::BoxError;
-use crate::lifeline::{self, Word};
+use crate::outage::BoxError;
+use crate::outage::lifeline::{self, Word};
 
 /// Charges by their number, as JSON.
 const CHARGES: TableDefinition<'_, u64, &str> = TableDefinition::new("charges");
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_key_is_charged_once_and_replays_its_first_answer() -> Result<(), BoxError> {
-        let folder = crate::company::Folder::create()?;
+        let folder = crate::outage::company::Folder::create()?;
         let store = Store::open(&folder.path().join("ledger.redb"))?;
         let first = store.enter(&[order("k", 1, 5)])?;
         let Entry::Made(charge) = &first[0] else {
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn charges_are_there_after_the_store_is_opened_again() -> Result<(), BoxError> {
-        let folder = crate::company::Folder::create()?;
+        let folder = crate::outage::company::Folder::create()?;
         let file = folder.path().join("ledger.redb");
         Store::open(&file)?.enter(&[order("k", 1, 5)])?;
         let store = Store::open(&file)?;

@@ -9,13 +9,13 @@ use http_body_util::Full;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
-use crate::chance::{self, Use};
-use crate::clients::{Client, Failure, Reply, Request, URI};
-use crate::ledger::Charge;
-use crate::payments::Asked;
-use crate::plan::Plan;
-use crate::progress::Tally;
-use crate::{BoxError, CALL_HEADER};
+use crate::outage::chance::{self, Use};
+use crate::outage::clients::{Client, Failure, Reply, Request, URI};
+use crate::outage::ledger::Charge;
+use crate::outage::payments::Asked;
+use crate::outage::plan::Plan;
+use crate::outage::progress::Tally;
+use crate::outage::{BoxError, CALL_HEADER};
 
 /// When the drill stops waiting for a client that has forgotten a call. Far above any timeout.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -28,12 +28,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-use crate::args::Http;
-use crate::chance::{self, Use};
-use crate::ledger::Order;
-use crate::lifeline::{self, Word};
-use crate::scenario::Kind;
-use crate::{BoxError, CALL_HEADER, KEY_HEADER};
+use crate::outage::args::Http;
+use crate::outage::chance::{self, Use};
+use crate::outage::ledger::Order;
+use crate::outage::lifeline::{self, Word};
+use crate::outage::scenario::Kind;
+use crate::outage::{BoxError, CALL_HEADER, KEY_HEADER};
 
 /// What a charge takes, besides the ledger: from 2 up to 8 ms, drawn for each call.
 const WORK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(6));

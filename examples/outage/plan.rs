@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use crate::chance::{self, Use};
-use crate::scenario::{Fault, Kind, Refused, Scenario, Target};
+use crate::outage::chance::{self, Use};
+use crate::outage::scenario::{Fault, Kind, Refused, Scenario, Target};
 
 /// A drill, ready to be played.
 #[derive(Clone, Debug)]
@@ -90,6 +90,21 @@ impl Plan {
             .collect();
         moments.sort();
         moments
+    }
+
+    /// When a fault ends for one of its instances.
+    ///
+    /// A `leave` without an end lasts until the instance's next `join`, and the other way round.
+    pub(crate) fn until(&self, number: usize, instance: usize) -> Option<Duration> {
+        let fault = &self.faults[number];
+        let next = self
+            .faults
+            .iter()
+            .filter(|other| other.kind.changes_the_list() && other.begin > fault.begin)
+            .filter(|other| other.instances.contains(&instance))
+            .map(|other| other.begin)
+            .min();
+        fault.end.or(next.filter(|_| fault.kind.changes_the_list()))
     }
 
     /// The longest that a `slow` fault holds a call, which may outlast the last arrival.
@@ -404,6 +419,17 @@ mod tests {
             refused.reason.starts_with("nobody would be on the list"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_leave_without_an_end_lasts_until_the_next_join() {
+        let text = fault("leave", "2s", "", "payments/1")
+            + &fault("join", "5s", "", "payments/1")
+            + &fault("leave", "3s", "1s", "payments/2");
+        let plan = plan(&text, 1).expect("plays");
+        assert_eq!(plan.until(0, 0), Some(Duration::from_secs(5)));
+        assert_eq!(plan.until(1, 0), None);
+        assert_eq!(plan.until(2, 1), Some(Duration::from_secs(4)));
     }
 
     #[test]

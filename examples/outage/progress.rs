@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::BoxError;
-use crate::plan::Plan;
+use crate::outage::BoxError;
+use crate::outage::plan::Plan;
 
 /// Calls that are settled, counted while the drill runs. For the eye only.
 #[derive(Debug, Default)]

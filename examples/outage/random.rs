@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::chance::{Use, draw};
+use crate::outage::chance::{Use, draw};
 
 const SECONDS: u64 = 20;
 const INSTANCES: u64 = 5;
@@ -84,8 +84,8 @@ impl Dice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Plan;
-    use crate::scenario::Scenario;
+    use crate::outage::plan::Plan;
+    use crate::outage::scenario::Scenario;
 
     #[test]
     fn every_seed_is_a_scenario_with_at_most_two_bad_at_once() {

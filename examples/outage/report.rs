@@ -1,17 +1,17 @@
 //! What happened, in numbers: one client's summary, and the JSON of all.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::company::Tenant;
-use crate::ledger::Charge;
-use crate::load::Settled;
-use crate::plan::{Plan, Planned};
-use crate::recovery::recovered;
-use crate::scenario::Kind;
-use crate::witness::{Attempt, by_address};
+use crate::outage::company::Tenant;
+use crate::outage::ledger::Charge;
+use crate::outage::load::Settled;
+use crate::outage::plan::Plan;
+use crate::outage::recovery::recovered;
+use crate::outage::scenario::Kind;
+use crate::outage::witness::{Attempt, by_address};
 
 /// The whole drill, as `--json` writes it.
 #[derive(Debug, Serialize)]
@@ -111,12 +111,13 @@ impl Evidence<'_> {
             let of_kind = calls.entry(fault.kind.name()).or_default();
             match fault.kind {
                 Kind::Kill | Kind::Hang | Kind::Refuse | Kind::Join => {
-                    of_kind.extend(self.under_way(fault, &by_address));
+                    for tenant in self.tenants {
+                        let attempts = by_address.get(&tenant.address).into_iter().flatten();
+                        let met = attempts.filter(|one| self.has_met(number, tenant, one));
+                        of_kind.extend(met.map(|attempt| attempt.call));
+                    }
                 }
-                Kind::Leave => {
-                    let away = self.settled.iter().filter(|call| fault.is_active(call.due));
-                    of_kind.extend(away.map(|call| call.call));
-                }
+                Kind::Leave => of_kind.extend(self.without(number)),
                 _ => {
                     let met = self.met.iter().filter(|(other, _)| *other == number);
                     of_kind.extend(met.map(|(_, call)| *call));
@@ -129,24 +130,39 @@ impl Evidence<'_> {
             .collect()
     }
 
-    /// Calls with an attempt to a target that was under way while the fault was on.
-    fn under_way(
-        &self,
-        fault: &Planned,
-        by_address: &HashMap<std::net::SocketAddr, Vec<Attempt>>,
-    ) -> Vec<u64> {
-        let begin = self.start + fault.begin;
-        let end = fault.end.map(|end| self.start + end);
-        let targets = self
-            .tenants
+    /// Whether an attempt to a tenant was under way while the fault was on.
+    ///
+    /// A killed tenant stays dead: who still calls its address after the fault, since the new one
+    /// is not known yet, meets it too.
+    fn has_met(&self, number: usize, tenant: &Tenant, attempt: &Attempt) -> bool {
+        let fault = &self.plan.faults[number];
+        let began_before =
+            |end: Option<Duration>| end.is_none_or(|end| attempt.began < self.start + end);
+        attempt.ended >= self.start + fault.begin
+            && match fault.kind {
+                Kind::Kill => tenant.killed_by == Some(number),
+                _ => {
+                    fault.instances.contains(&tenant.instance)
+                        && began_before(self.plan.until(number, tenant.instance))
+                }
+            }
+    }
+
+    /// Calls that were due while one of the instances was away.
+    fn without(&self, number: usize) -> impl Iterator<Item = u64> {
+        let fault = &self.plan.faults[number];
+        let ends = fault
+            .instances
             .iter()
-            .filter(|one| fault.instances.contains(&one.instance));
-        targets
-            .filter_map(|tenant| by_address.get(&tenant.address))
-            .flatten()
-            .filter(|attempt| attempt.ended >= begin && end.is_none_or(|end| attempt.began < end))
-            .map(|attempt| attempt.call)
-            .collect()
+            .map(|instance| self.plan.until(number, *instance));
+        let last = ends
+            .max_by_key(|end| end.unwrap_or(Duration::MAX))
+            .flatten();
+        let due = self
+            .settled
+            .iter()
+            .filter(move |call| call.due >= fault.begin && last.is_none_or(|last| call.due < last));
+        due.map(|call| call.call)
     }
 
     fn recovered(&self) -> BTreeMap<String, Option<f64>> {
@@ -206,7 +222,7 @@ fn milliseconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Scenario;
+    use crate::outage::scenario::Scenario;
     use std::net::SocketAddr;
 
     fn settled(call: u64, took: u64, result: Result<u64, &str>) -> Settled {
@@ -302,9 +318,15 @@ mod tests {
             attempt(3, other, 1500, 1510), // another instance
             attempt(4, new, 2000, 2010),   // it is back
             attempt(5, old, 100, 110),     // before
+            attempt(6, old, 2050, 2051),   // the new address is not known yet
         ];
-        let tenants = [(old, 0), (new, 0), (other, 1)]
-            .map(|(address, instance)| Tenant { address, instance });
+        let tenants = [(old, 0, Some(0)), (new, 0, None), (other, 1, None)].map(
+            |(address, instance, killed_by)| Tenant {
+                address,
+                instance,
+                killed_by,
+            },
+        );
         // Due each 10 ms: calls 500 to 599 while payments/2 is away.
         let calls: Vec<_> = (0..1000).map(|n| settled(n, 1, Ok(n))).collect();
         let summary = Summary::of(&Evidence {
@@ -316,11 +338,11 @@ mod tests {
             met: &[(1, 7), (1, 8)].into_iter().collect(),
             charges: &[],
         });
-        let met = BTreeMap::from([("kill", 2), ("sink", 2), ("leave", 100)]);
+        let met = BTreeMap::from([("kill", 3), ("sink", 2), ("leave", 100)]);
         assert_eq!(summary.faults_met, met);
         assert_eq!(summary.calls, 1000);
         assert!((summary.success - 1.0).abs() < 1e-9);
-        assert!((summary.attempts_per_call - 0.006).abs() < 1e-9);
+        assert!((summary.attempts_per_call - 0.007).abs() < 1e-9);
         assert_eq!(summary.recovered_ms["1s kill payments/1"], Some(0.0));
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::plan::Plan;
-use crate::report::{Report, Summary};
+use crate::outage::plan::Plan;
+use crate::outage::report::{Report, Summary};
 
 /// The width of the first column and of the others: 38 + 3 × 14 = 80.
 const FIRST: usize = 38;
@@ -124,8 +124,8 @@ fn ms(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Charges, Latency};
-    use crate::scenario::Scenario;
+    use crate::outage::report::{Charges, Latency};
+    use crate::outage::scenario::Scenario;
     use std::collections::BTreeMap;
 
     fn summary(label: &str) -> Summary {

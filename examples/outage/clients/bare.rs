@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::list::List;
 use super::{Calling, Client, Failure, Request, Setup, TOTAL, add_key, call_of, send, transport};
-use crate::BoxError;
-use crate::witness::Witness;
+use crate::outage::BoxError;
+use crate::outage::witness::Witness;
 
 pub(super) struct Bare {
     list: List,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Client, Setup};
-use crate::BoxError;
+use crate::outage::BoxError;
 
 /// Whether the drill can play this client.
 pub(super) const BUILT: bool = false;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::BoxError;
+use crate::outage::BoxError;
 
 const EVERY: Duration = Duration::from_millis(100);
 

@@ -18,9 +18,9 @@ use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::args::{ClientName, Http};
-use crate::witness::Witness;
-use crate::{BoxError, CALL_HEADER, KEY_HEADER};
+use crate::outage::args::{ClientName, Http};
+use crate::outage::witness::Witness;
+use crate::outage::{BoxError, CALL_HEADER, KEY_HEADER};
 
 /// The service's path, and the name it is called by.
 pub(crate) const URI: &str = "http://payments/charges";

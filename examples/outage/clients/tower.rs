@@ -37,8 +37,8 @@ use super::{
     ATTEMPT, Calling, Client, Failure, Reply, Request, Setup, TOTAL, add_key, call_of, send,
     transport,
 };
-use crate::args::Http;
-use crate::witness::Witness;
+use crate::outage::args::Http;
+use crate::outage::witness::Witness;
 
 /// Attempts of a call, the first included.
 const MAX_ATTEMPTS: usize = 3;
