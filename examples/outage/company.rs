@@ -1,10 +1,7 @@
 //! The company: its processes, started, made ill, healed and ended, and the list of who serves.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -15,24 +12,16 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command as Spawn};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::outage::BoxError;
 use crate::outage::args::Http;
+use crate::outage::ills::Command;
 use crate::outage::ledger::Charge;
-use crate::outage::lifeline::{self, Watch, Word};
-use crate::outage::payments::Command;
+use crate::outage::lifeline::{self, Watch};
 use crate::outage::plan::{Plan, Planned};
+use crate::outage::process::{CHILD_PATIENCE, Met, Process};
 use crate::outage::scenario::Kind;
-
-/// How long a child may take to listen, or to end. Far above what they need, on a busy machine too.
-const CHILD_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Calls that met a fault, by the number of the fault.
-pub(crate) type Met = Arc<Mutex<HashSet<(usize, u64)>>>;
 
 /// The folder of one run.
 ///
@@ -55,7 +44,7 @@ pub(crate) struct Company {
     payments: Vec<Instance>,
     tenants: Vec<Tenant>,
     met: Met,
-    warden: Warden,
+    warden: Process,
     ledger: Ledger,
     // Last, so that it goes when nobody writes into it any more.
     folder: Folder,
@@ -78,17 +67,6 @@ struct Ledger {
     process: Process,
     address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
-}
-
-struct Warden {
-    process: Process,
-}
-
-struct Process {
-    name: String,
-    child: Child,
-    stdin: Option<ChildStdin>,
-    listener: Option<JoinHandle<()>>,
 }
 
 impl Folder {
@@ -138,9 +116,7 @@ impl Company {
             address,
             client,
         };
-        let warden = Warden {
-            process: Process::start("warden".to_owned(), &["warden"], false)?,
-        };
+        let warden = Process::start("warden".to_owned(), &["warden"], false)?;
         let mut payments: Vec<Instance> = Vec::new();
         for (instance, listed) in plan.listed.iter().enumerate() {
             let process = Process::payments(instance, plan.seed, http, address)?;
@@ -254,12 +230,8 @@ impl Company {
             .iter_mut()
             .filter(|one| !one.dead)
             .map(|one| &mut one.process);
-        for process in alive.chain([&mut self.ledger.process, &mut self.warden.process]) {
-            if let Some(status) = process.child.try_wait()? {
-                return Err(format!("{} ended on its own: {status}", process.name).into());
-            }
-        }
-        Ok(())
+        let mut all = alive.chain([&mut self.ledger.process, &mut self.warden]);
+        all.try_for_each(Process::check)
     }
 
     /// The file of the list that the clients watch.
@@ -304,20 +276,14 @@ impl Company {
     pub(crate) async fn stop(mut self) -> Result<(), BoxError> {
         for instance in &mut self.payments {
             // A stopped process can be killed, and not asked.
-            instance.process.child.start_kill().or_else(gone)?;
+            instance.process.start_kill()?;
         }
         let payments = self
             .payments
             .iter_mut()
             .map(|instance| &mut instance.process);
-        for process in payments.chain([&mut self.warden.process, &mut self.ledger.process]) {
-            process.stdin = None;
-            let ended = timeout(CHILD_PATIENCE, process.child.wait()).await;
-            ended.map_err(|_| format!("{} does not end", process.name))??;
-            if let Some(listener) = process.listener.take() {
-                // What it said last is still in the pipe.
-                listener.await?;
-            }
+        for process in payments.chain([&mut self.warden, &mut self.ledger.process]) {
+            process.end().await?;
         }
         Ok(())
     }
@@ -362,10 +328,7 @@ impl Company {
 impl Instance {
     async fn kill(&mut self) -> Result<(), BoxError> {
         self.dead = true;
-        self.process.child.kill().await.or_else(gone)?;
-        if let Some(listener) = self.process.listener.take() {
-            listener.await?;
-        }
+        self.process.kill().await?;
         // If somebody was faster, then the address is not dead but foreign; say so.
         let reserved = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         reserved.set_reuse_address(true)?;
@@ -386,13 +349,7 @@ impl Instance {
             // It is told when it is back.
             return Ok(());
         }
-        self.process.tell(&serde_json::to_string(command)?).await
-    }
-}
-
-impl Warden {
-    async fn tell(&mut self, watch: &Watch) -> Result<(), BoxError> {
-        self.process.tell(&serde_json::to_string(watch)?).await
+        self.process.tell(command).await
     }
 }
 
@@ -413,104 +370,5 @@ impl Ledger {
         timeout(CHILD_PATIENCE, whole)
             .await
             .map_err(|_| "the ledger does not answer")?
-    }
-}
-
-impl Process {
-    /// Starts this program again in another role.
-    fn start(name: String, args: &[&str], kill_on_drop: bool) -> Result<Self, BoxError> {
-        let mut child = Spawn::new(std::env::current_exe()?)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(kill_on_drop)
-            .spawn()
-            .map_err(|error| format!("{name} can't be started: {error}"))?;
-        let stdin = child.stdin.take();
-        Ok(Self {
-            name,
-            child,
-            stdin,
-            listener: None,
-        })
-    }
-
-    fn payments(
-        instance: usize,
-        seed: u64,
-        http: Http,
-        ledger: SocketAddr,
-    ) -> Result<Self, BoxError> {
-        let number = instance.to_string();
-        let (seed, http, ledger) = (seed.to_string(), http.to_string(), ledger.to_string());
-        let name = format!("payments/{}", instance + 1);
-        let args = [
-            "payments",
-            "--instance",
-            &number,
-            "--seed",
-            &seed,
-            "--http",
-            &http,
-        ];
-        // Unlike the ledger, which has a folder to put away, these may be dropped at any time.
-        Self::start(name, &[&args[..], &["--ledger", &ledger]].concat(), true)
-    }
-
-    /// Waits for the child's port, and listens to it from then on.
-    async fn listens(&mut self, met: &Met) -> Result<SocketAddr, BoxError> {
-        let stdout = self
-            .child
-            .stdout
-            .take()
-            .ok_or("a child has one standard output")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let first = timeout(CHILD_PATIENCE, lines.next_line()).await;
-        let line = first.map_err(|_| format!("{} does not listen", self.name))??;
-        let line = line.ok_or_else(|| format!("{} ended before it listened", self.name))?;
-        let Word::Listening(port) = serde_json::from_str(&line)? else {
-            return Err(format!("{} said {line} before it listened", self.name).into());
-        };
-        self.listener = Some(tokio::spawn(listen(lines, met.clone())));
-        Ok(SocketAddr::from(([127, 0, 0, 1], port)))
-    }
-
-    async fn tell(&mut self, line: &str) -> Result<(), BoxError> {
-        let stdin = self
-            .stdin
-            .as_mut()
-            .ok_or("a child is told nothing after its end")?;
-        let sent = stdin.write_all(format!("{line}\n").as_bytes()).await;
-        sent.map_err(|error| format!("{} does not listen any more: {error}", self.name).into())
-    }
-
-    /// The number of a process that was not waited for, which nobody else can have.
-    fn pid(&self) -> Result<u32, BoxError> {
-        self.child
-            .id()
-            .ok_or_else(|| format!("{} has ended", self.name).into())
-    }
-}
-
-async fn listen(mut lines: Lines<BufReader<ChildStdout>>, met: Met) {
-    while let Ok(Some(line)) = lines.next_line().await {
-        match serde_json::from_str(&line) {
-            Ok(Word::Met { fault, call }) => {
-                met.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert((fault, call));
-            }
-            // A killed child may be cut off within a line.
-            Ok(Word::Listening(_)) | Err(_) => {}
-        }
-    }
-}
-
-/// To kill what has ended is no error.
-fn gone(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::InvalidInput {
-        Ok(())
-    } else {
-        Err(error)
     }
 }

@@ -6,7 +6,6 @@
 //! `GET /health` says 200 whenever the process can answer: an instance that sinks, fails or sheds
 //! real calls finds itself healthy, as such instances do.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,23 +29,15 @@ use tokio::time::sleep;
 
 use crate::outage::args::Http;
 use crate::outage::chance::{self, Use};
+use crate::outage::ills::Ills;
 use crate::outage::ledger::Order;
 use crate::outage::lifeline::{self, Word};
-use crate::outage::scenario::Kind;
 use crate::outage::{BoxError, CALL_HEADER, KEY_HEADER};
 
 /// What a charge takes, besides the ledger: from 2 up to 8 ms, drawn for each call.
 const WORK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(6));
 /// Waiting for the ledger has an end, though it is never ill.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What the drill tells an instance, one JSON line each.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Command {
-    Begin { fault: usize, kind: Kind },
-    End { fault: usize },
-}
 
 /// Who an instance is.
 #[derive(Clone, Copy, Debug)]
@@ -62,80 +53,6 @@ struct Payments {
     identity: Identity,
     ledger: Client<HttpConnector, Full<Bytes>>,
     ills: Mutex<Ills>,
-}
-
-#[derive(Default)]
-struct Ills {
-    active: Vec<(usize, Kind)>,
-    /// How often a call came by while a fault was on, so that a retry throws another coin.
-    visits: HashMap<(usize, u64), u64>,
-}
-
-/// What the active faults do to one attempt.
-#[derive(Debug, Default, PartialEq)]
-struct Fate {
-    refusal: Option<(u16, Option<Duration>)>,
-    delay: Duration,
-    lost: bool,
-    stalled: bool,
-    met: Vec<usize>,
-}
-
-impl Ills {
-    fn obey(&mut self, command: &Command) {
-        match *command {
-            Command::Begin { fault, kind } => self.active.push((fault, kind)),
-            Command::End { fault } => self.active.retain(|(other, _)| *other != fault),
-        }
-    }
-
-    fn is_refusing(&self) -> bool {
-        self.active.iter().any(|(_, kind)| *kind == Kind::Refuse)
-    }
-
-    fn fate(&mut self, identity: &Identity, call: u64) -> Fate {
-        let mut fate = Fate::default();
-        for (fault, kind) in &self.active {
-            let visit = self.visits.entry((*fault, call)).or_default();
-            let names = [*fault as u64, identity.instance as u64, call, *visit];
-            *visit += 1;
-            let hit = |share: f64| chance::share(identity.seed, Use::Coin, &names) < share;
-            let met = match *kind {
-                Kind::Sink => fate.refuse(503, None),
-                Kind::Fail { status, share } => hit(share) && fate.refuse(status, None),
-                Kind::Overload { retry_after, share } => {
-                    hit(share) && fate.refuse(429, Some(retry_after))
-                }
-                Kind::Slow { latency, jitter } => {
-                    let place = chance::share(identity.seed, Use::Latency, &names);
-                    fate.delay += latency - jitter + jitter.mul_f64(2.0 * place);
-                    true
-                }
-                Kind::LoseAnswer { share } => {
-                    let lost = hit(share);
-                    fate.lost |= lost;
-                    lost
-                }
-                Kind::StallBody { share } => {
-                    let stalled = hit(share);
-                    fate.stalled |= stalled;
-                    stalled
-                }
-                Kind::Kill | Kind::Hang | Kind::Refuse | Kind::Leave | Kind::Join => false,
-            };
-            if met {
-                fate.met.push(*fault);
-            }
-        }
-        fate
-    }
-}
-
-impl Fate {
-    fn refuse(&mut self, status: u16, retry_after: Option<Duration>) -> bool {
-        self.refusal.get_or_insert((status, retry_after));
-        true
-    }
 }
 
 /// The child process.
@@ -306,7 +223,7 @@ async fn charge(
     };
     let fate = {
         let mut ills = payments.ills.lock().unwrap_or_else(PoisonError::into_inner);
-        ills.fate(&payments.identity, call)
+        ills.fate(payments.identity.seed, payments.identity.instance, call)
     };
     for fault in &fate.met {
         lifeline::tell(&Word::Met {
@@ -409,77 +326,5 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn identity(instance: usize) -> Identity {
-        let ledger = SocketAddr::from(([127, 0, 0, 1], 1));
-        Identity {
-            instance,
-            seed: 1,
-            http: Http::One,
-            ledger,
-        }
-    }
-
-    #[test]
-    fn a_share_hits_its_share_of_the_calls_and_a_retry_throws_again() {
-        let mut ills = Ills::default();
-        ills.obey(&Command::Begin {
-            fault: 4,
-            kind: Kind::LoseAnswer { share: 0.3 },
-        });
-        let first: Vec<bool> = (0..1000)
-            .map(|call| ills.fate(&identity(0), call).lost)
-            .collect();
-        let again: Vec<bool> = (0..1000)
-            .map(|call| ills.fate(&identity(0), call).lost)
-            .collect();
-        let hits = first.iter().filter(|hit| **hit).count();
-        assert!((250..350).contains(&hits), "{hits} of 1000");
-        let both = first
-            .iter()
-            .zip(&again)
-            .filter(|(one, two)| **one && **two)
-            .count();
-        assert!((50..130).contains(&both), "{both} of 1000 were hit twice");
-        ills.obey(&Command::End { fault: 4 });
-        assert_eq!(ills.fate(&identity(0), 1), Fate::default());
-    }
-
-    #[test]
-    fn the_first_refusal_wins_and_latency_keeps_its_bounds() {
-        let mut ills = Ills::default();
-        let (latency, jitter) = (Duration::from_millis(400), Duration::from_millis(100));
-        ills.obey(&Command::Begin {
-            fault: 0,
-            kind: Kind::Slow { latency, jitter },
-        });
-        for call in 0..200 {
-            let delay = ills.fate(&identity(1), call).delay;
-            assert!(
-                delay >= latency - jitter && delay <= latency + jitter,
-                "{delay:?}"
-            );
-        }
-        ills.obey(&Command::Begin {
-            fault: 1,
-            kind: Kind::Sink,
-        });
-        ills.obey(&Command::Begin {
-            fault: 2,
-            kind: Kind::Fail {
-                status: 500,
-                share: 1.0,
-            },
-        });
-        let fate = ills.fate(&identity(1), 1);
-        assert_eq!(fate.refusal, Some((503, None)));
-        assert_eq!(fate.met, [0, 1, 2]);
-        assert!(!ills.is_refusing());
     }
 }
