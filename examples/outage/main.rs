@@ -5,6 +5,13 @@
 
 use std::process::ExitCode;
 
+#[cfg(unix)]
 fn main() -> ExitCode {
     buttress_examples::outage::main()
+}
+
+#[cfg(not(unix))]
+fn main() -> ExitCode {
+    eprintln!("outage: the drill stops and kills processes by signals, and needs Unix for that");
+    ExitCode::FAILURE
 }

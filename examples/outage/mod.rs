@@ -291,3 +291,37 @@ async fn play_faults(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_scenarios_can_be_played_with_any_seed() {
+        let short = ("ci.toml", include_str!("scenarios/ci.toml"));
+        for (file, text) in [DEFAULT, short] {
+            let scenario = Scenario::parse(text).unwrap_or_else(|error| panic!("{file}, {error}"));
+            assert_eq!((scenario.rate, scenario.instances), (200, 5), "{file}");
+            for seed in 0..50 {
+                let plan = Plan::draw(&scenario, seed);
+                let plan = plan.unwrap_or_else(|error| panic!("{file}, {error}"));
+                assert_eq!(plan.worst_at_once(), 2, "{file} with seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_scenario_has_every_kind_of_fault() {
+        let scenario = Scenario::parse(DEFAULT.1).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(scenario.seconds, 30);
+        for kind in scenario::Kind::NAMES {
+            assert!(
+                scenario
+                    .faults
+                    .iter()
+                    .any(|fault| fault.kind.name() == kind),
+                "no {kind}"
+            );
+        }
+    }
+}
