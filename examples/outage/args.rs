@@ -225,17 +225,10 @@ mod tests {
             "--scenario",
             "y.toml",
         ];
-        let options = Cli::try_parse_from(args)
-            .expect("these are the options")
-            .options;
+        let options = Cli::try_parse_from(args).expect("these are the options").options;
         assert_eq!((options.client, options.http), (Who::Tower, Http::Two));
-        assert_eq!(
-            (options.rate, options.seconds, options.seed),
-            (Some(50), Some(3), 9)
-        );
-        let plain = Cli::try_parse_from(["outage"])
-            .expect("none is needed")
-            .options;
+        assert_eq!((options.rate, options.seconds, options.seed), (Some(50), Some(3), 9));
+        let plain = Cli::try_parse_from(["outage"]).expect("none is needed").options;
         assert_eq!((plain.client, plain.http), (Who::All, Http::One));
     }
 
@@ -255,11 +248,7 @@ mod tests {
     fn help_fits_the_terminal_and_hides_the_roles() {
         let help = refusal(&["--help"]);
         assert!(!help.contains("warden"), "{help}");
-        let widest = help
-            .lines()
-            .map(|line| line.chars().count())
-            .max()
-            .unwrap_or(0);
+        let widest = help.lines().map(|line| line.chars().count()).max().unwrap_or(0);
         assert!(widest <= 80, "a line of {widest} columns in\n{help}");
     }
 }

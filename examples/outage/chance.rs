@@ -22,9 +22,7 @@ pub(crate) enum Use {
 /// figure 17), run once over each of the numbers that name the draw.
 pub(crate) fn draw(seed: u64, purpose: Use, names: &[u64]) -> u64 {
     let start = mix(seed ^ mix(purpose as u64));
-    names
-        .iter()
-        .fold(start, |state, name| mix(state ^ mix(name.wrapping_add(1))))
+    names.iter().fold(start, |state, name| mix(state ^ mix(name.wrapping_add(1))))
 }
 
 /// The same draw as a number from 0 up to, but not including, 1.

@@ -75,9 +75,7 @@ impl Folder {
     /// # Errors
     /// What the disk says.
     pub(crate) fn create() -> std::io::Result<Self> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = format!("outage-{}-{}", std::process::id(), now.as_nanos());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path)?;
@@ -111,11 +109,7 @@ impl Company {
             Process::start("ledger".to_owned(), &["ledger", "--folder", &path], false)?;
         let address = process.listens(&met).await?;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let ledger = Ledger {
-            process,
-            address,
-            client,
-        };
+        let ledger = Ledger { process, address, client };
         let warden = Process::start("warden".to_owned(), &["warden"], false)?;
         let mut payments: Vec<Instance> = Vec::new();
         for (instance, listed) in plan.listed.iter().enumerate() {
@@ -169,20 +163,11 @@ impl Company {
                 Kind::Leave | Kind::Join => instance.listed = fault.kind == Kind::Join,
                 kind => {
                     instance.ills.push((number, kind));
-                    instance
-                        .tell(&Command::Begin {
-                            fault: number,
-                            kind,
-                        })
-                        .await?;
+                    instance.tell(&Command::Begin { fault: number, kind }).await?;
                 }
             }
         }
-        if fault.kind.changes_the_list() {
-            self.write_list()
-        } else {
-            Ok(())
-        }
+        if fault.kind.changes_the_list() { self.write_list() } else { Ok(()) }
     }
 
     /// Ends a fault.
@@ -225,11 +210,7 @@ impl Company {
     /// # Errors
     /// It is named.
     pub(crate) fn check(&mut self) -> Result<(), BoxError> {
-        let alive = self
-            .payments
-            .iter_mut()
-            .filter(|one| !one.dead)
-            .map(|one| &mut one.process);
+        let alive = self.payments.iter_mut().filter(|one| !one.dead).map(|one| &mut one.process);
         let mut all = alive.chain([&mut self.ledger.process, &mut self.warden]);
         all.try_for_each(Process::check)
     }
@@ -259,11 +240,7 @@ impl Company {
         while still < quiet {
             sleep(step).await;
             let now = self.ledger.get::<u64>("count").await?;
-            still = if now == count {
-                still + step
-            } else {
-                Duration::ZERO
-            };
+            still = if now == count { still + step } else { Duration::ZERO };
             count = now;
         }
         self.ledger.get("charges").await
@@ -278,10 +255,7 @@ impl Company {
             // A stopped process can be killed, and not asked.
             instance.process.start_kill()?;
         }
-        let payments = self
-            .payments
-            .iter_mut()
-            .map(|instance| &mut instance.process);
+        let payments = self.payments.iter_mut().map(|instance| &mut instance.process);
         for process in payments.chain([&mut self.warden, &mut self.ledger.process]) {
             process.end().await?;
         }
@@ -295,11 +269,7 @@ impl Company {
         instance.dead = false;
         instance.reserved = None;
         let address = instance.address;
-        self.tenants.push(Tenant {
-            address,
-            instance: place,
-            killed_by: None,
-        });
+        self.tenants.push(Tenant { address, instance: place, killed_by: None });
         for (fault, kind) in instance.ills.clone() {
             instance.tell(&Command::Begin { fault, kind }).await?;
         }
@@ -309,12 +279,7 @@ impl Company {
     /// Replaces the list in one step, so that no reader sees half of it.
     fn write_list(&self) -> Result<(), BoxError> {
         let mut text = String::new();
-        for (place, instance) in self
-            .payments
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| one.listed)
-        {
+        for (place, instance) in self.payments.iter().enumerate().filter(|(_, one)| one.listed) {
             let (id, address) = (place + 1, instance.address);
             text += &format!("[[endpoint]]\nid = \"payments-{id}\"\naddress = \"{address}\"\n\n");
         }
@@ -335,10 +300,7 @@ impl Instance {
         match reserved.bind(&self.address.into()) {
             Ok(()) => self.reserved = Some(reserved),
             Err(error) => {
-                lifeline::say(&format!(
-                    "the dead address {} was taken: {error}",
-                    self.address
-                ));
+                lifeline::say(&format!("the dead address {} was taken: {error}", self.address));
             }
         }
         Ok(())
@@ -358,17 +320,9 @@ impl Ledger {
         let request =
             Request::get(format!("http://{}/{what}", self.address)).body(Full::default())?;
         let whole = async {
-            let body = self
-                .client
-                .request(request)
-                .await?
-                .into_body()
-                .collect()
-                .await?;
+            let body = self.client.request(request).await?.into_body().collect().await?;
             Ok::<_, BoxError>(serde_json::from_slice(&body.to_bytes())?)
         };
-        timeout(CHILD_PATIENCE, whole)
-            .await
-            .map_err(|_| "the ledger does not answer")?
+        timeout(CHILD_PATIENCE, whole).await.map_err(|_| "the ledger does not answer")?
     }
 }

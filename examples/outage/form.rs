@@ -18,10 +18,7 @@ impl Scenario {
     pub(crate) fn parse(text: &str) -> Result<Self, Refused> {
         let form: Form = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, &span));
-            Refused {
-                line,
-                reason: error.message().trim().replace('\n', ", "),
-            }
+            Refused { line, reason: error.message().trim().replace('\n', ", ") }
         })?;
         Reader { text }.scenario(&form)
     }
@@ -75,9 +72,7 @@ impl<'de> Deserialize<'de> for Length {
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Length, E> {
                 duration(text).map(Length).ok_or_else(|| {
-                    E::custom(format!(
-                        "\"{text}\" is no duration; write \"400ms\" or \"3s\""
-                    ))
+                    E::custom(format!("\"{text}\" is no duration; write \"400ms\" or \"3s\""))
                 })
             }
         }
@@ -105,11 +100,7 @@ fn duration(text: &str) -> Option<Duration> {
 
 fn line_of(text: &str, span: &Range<usize>) -> usize {
     let upto = span.start.min(text.len());
-    text.as_bytes()[..upto]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..upto].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 struct Reader<'a> {
@@ -131,16 +122,10 @@ impl Reader<'_> {
                     one above it; write them in the order of their time",
                 ));
             }
-            loads.push(Load {
-                at,
-                rate: self.rate(&load.rate)?,
-            });
+            loads.push(Load { at, rate: self.rate(&load.rate)? });
         }
         let instances = usize::try_from(instances).unwrap_or(usize::MAX);
-        let faults = form
-            .fault
-            .iter()
-            .map(|fault| self.fault(fault, end, instances));
+        let faults = form.fault.iter().map(|fault| self.fault(fault, end, instances));
         Ok(Scenario {
             name: form.name.clone(),
             seconds,
@@ -234,41 +219,25 @@ impl Reader<'_> {
                         like \"1s\", since the header Retry-After can't say less",
                     ));
                 }
-                Kind::Overload {
-                    retry_after: after.get_ref().0,
-                    share: self.share(form)?,
-                }
+                Kind::Overload { retry_after: after.get_ref().0, share: self.share(form)? }
             }
-            "lose_answer" => Kind::LoseAnswer {
-                share: self.share(form)?,
-            },
-            "stall_body" => Kind::StallBody {
-                share: self.share(form)?,
-            },
+            "lose_answer" => Kind::LoseAnswer { share: self.share(form)? },
+            "stall_body" => Kind::StallBody { share: self.share(form)? },
             "leave" => Kind::Leave,
             "join" => Kind::Join,
             _ => {
                 return Err(self.refuse(
                     &form.kind.span(),
-                    format!(
-                        "there is no fault \"{name}\"; there are {}",
-                        Kind::NAMES.join(", ")
-                    ),
+                    format!("there is no fault \"{name}\"; there are {}", Kind::NAMES.join(", ")),
                 ));
             }
         })
     }
 
     fn slow(&self, form: &FaultForm) -> Result<Kind, Refused> {
-        let latency = self
-            .needed(form, form.latency.as_ref(), "latency = \"400ms\"")?
-            .get_ref()
-            .0;
+        let latency = self.needed(form, form.latency.as_ref(), "latency = \"400ms\"")?.get_ref().0;
         let Some(jitter) = &form.jitter else {
-            return Ok(Kind::Slow {
-                latency,
-                jitter: Duration::ZERO,
-            });
+            return Ok(Kind::Slow { latency, jitter: Duration::ZERO });
         };
         if jitter.get_ref().0 > latency {
             return Err(self.refuse(
@@ -276,10 +245,7 @@ impl Reader<'_> {
                 "`jitter` goes both ways, so it can't be more than `latency`",
             ));
         }
-        Ok(Kind::Slow {
-            latency,
-            jitter: jitter.get_ref().0,
-        })
+        Ok(Kind::Slow { latency, jitter: jitter.get_ref().0 })
     }
 
     fn share(&self, form: &FaultForm) -> Result<f64, Refused> {
@@ -314,9 +280,9 @@ impl Reader<'_> {
                 (Ok(count), Ok(total)) if total == instances && (1..=total).contains(&count) => {
                     Ok(Target::Drawn(count))
                 }
-                (Ok(_), Ok(total)) if total != instances => Err(refuse(&format!(
-                    "\"{text}\" counts {total} instances of {instances}"
-                ))),
+                (Ok(_), Ok(total)) if total != instances => {
+                    Err(refuse(&format!("\"{text}\" counts {total} instances of {instances}")))
+                }
                 _ => Err(refuse(&format!("\"{text}\" can't be drawn"))),
             };
         }
@@ -341,8 +307,7 @@ impl Reader<'_> {
     }
 
     fn rate(&self, form: &Spanned<i64>) -> Result<u32, Refused> {
-        self.whole(form, "rate", 1, 20_000)
-            .map(|rate| u32::try_from(rate).unwrap_or(1))
+        self.whole(form, "rate", 1, 20_000).map(|rate| u32::try_from(rate).unwrap_or(1))
     }
 
     fn whole(&self, form: &Spanned<i64>, name: &str, low: i64, high: i64) -> Result<u64, Refused> {
@@ -365,18 +330,12 @@ impl Reader<'_> {
         field.ok_or_else(|| {
             let name = form.kind.get_ref();
             let field = right.split(' ').next().unwrap_or(right);
-            self.refuse(
-                &form.kind.span(),
-                format!("a `{name}` needs its `{field}`; add {right}"),
-            )
+            self.refuse(&form.kind.span(), format!("a `{name}` needs its `{field}`; add {right}"))
         })
     }
 
     fn refuse(&self, span: &Range<usize>, reason: impl Into<String>) -> Refused {
-        Refused {
-            line: line_of(self.text, span),
-            reason: reason.into(),
-        }
+        Refused { line: line_of(self.text, span), reason: reason.into() }
     }
 }
 
@@ -416,13 +375,7 @@ at = "1.5s"
 target = "payments/2 of 5"
 "#;
         let scenario = Scenario::parse(text).expect("the documented form is read");
-        assert_eq!(
-            scenario.loads,
-            [Load {
-                at: Duration::from_secs(10),
-                rate: 400
-            }]
-        );
+        assert_eq!(scenario.loads, [Load { at: Duration::from_secs(10), rate: 400 }]);
         assert_eq!(
             scenario.faults[0],
             Fault {
@@ -495,22 +448,13 @@ target = "payments/2 of 5"
               target = \"payments/1\"\nretry_after = \"200ms\"",
                 "line 10: `retry_after` must be whole seconds",
             ),
-            (
-                "[[load]]\nat = \"2s\"\nrate = 0",
-                "line 7: `rate` can't be 0; write a whole number",
-            ),
-            (
-                "speed = 3",
-                "line 5: unknown field `speed`, expected one of `name`, `seconds`",
-            ),
+            ("[[load]]\nat = \"2s\"\nrate = 0", "line 7: `rate` can't be 0; write a whole number"),
+            ("speed = 3", "line 5: unknown field `speed`, expected one of `name`, `seconds`"),
             ("[[fault]\n", "line 5: "),
         ];
         for (rest, expected) in cases {
             let said = refusal(rest);
-            assert!(
-                said.starts_with(expected),
-                "for {rest}\nit said {said}\nnot {expected}"
-            );
+            assert!(said.starts_with(expected), "for {rest}\nit said {said}\nnot {expected}");
         }
     }
 
@@ -518,9 +462,7 @@ target = "payments/2 of 5"
     fn reads_durations_exactly() {
         assert_eq!(duration("400ms"), Some(Duration::from_millis(400)));
         assert_eq!(duration("0.1s"), Some(Duration::from_millis(100)));
-        for wrong in [
-            "", "s", "ms", "-1s", "1m", "1e3s", "nans", "infs", " 1s", "1.2.3s",
-        ] {
+        for wrong in ["", "s", "ms", "-1s", "1m", "1e3s", "nans", "infs", " 1s", "1.2.3s"] {
             assert_eq!(duration(wrong), None, "{wrong} was read");
         }
     }

@@ -104,19 +104,12 @@ mod tests {
     #[test]
     fn a_share_hits_its_share_of_the_calls_and_a_retry_throws_again() {
         let mut ills = Ills::default();
-        ills.obey(&Command::Begin {
-            fault: 4,
-            kind: Kind::LoseAnswer { share: 0.3 },
-        });
+        ills.obey(&Command::Begin { fault: 4, kind: Kind::LoseAnswer { share: 0.3 } });
         let first: Vec<bool> = (0..1000).map(|call| ills.fate(1, 0, call).lost).collect();
         let again: Vec<bool> = (0..1000).map(|call| ills.fate(1, 0, call).lost).collect();
         let hits = first.iter().filter(|hit| **hit).count();
         assert!((250..350).contains(&hits), "{hits} of 1000");
-        let both = first
-            .iter()
-            .zip(&again)
-            .filter(|(one, two)| **one && **two)
-            .count();
+        let both = first.iter().zip(&again).filter(|(one, two)| **one && **two).count();
         assert!((50..130).contains(&both), "{both} of 1000 were hit twice");
         ills.obey(&Command::End { fault: 4 });
         assert_eq!(ills.fate(1, 0, 1), Fate::default());
@@ -126,28 +119,13 @@ mod tests {
     fn the_first_refusal_wins_and_latency_keeps_its_bounds() {
         let mut ills = Ills::default();
         let (latency, jitter) = (Duration::from_millis(400), Duration::from_millis(100));
-        ills.obey(&Command::Begin {
-            fault: 0,
-            kind: Kind::Slow { latency, jitter },
-        });
+        ills.obey(&Command::Begin { fault: 0, kind: Kind::Slow { latency, jitter } });
         for call in 0..200 {
             let delay = ills.fate(1, 1, call).delay;
-            assert!(
-                delay >= latency - jitter && delay <= latency + jitter,
-                "{delay:?}"
-            );
+            assert!(delay >= latency - jitter && delay <= latency + jitter, "{delay:?}");
         }
-        ills.obey(&Command::Begin {
-            fault: 1,
-            kind: Kind::Sink,
-        });
-        ills.obey(&Command::Begin {
-            fault: 2,
-            kind: Kind::Fail {
-                status: 500,
-                share: 1.0,
-            },
-        });
+        ills.obey(&Command::Begin { fault: 1, kind: Kind::Sink });
+        ills.obey(&Command::Begin { fault: 2, kind: Kind::Fail { status: 500, share: 1.0 } });
         let fate = ills.fate(1, 1, 1);
         assert_eq!(fate.refusal, Some((503, None)));
         assert_eq!(fate.met, [0, 1, 2]);

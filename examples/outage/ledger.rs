@@ -102,11 +102,7 @@ impl Store {
                     let text = charges.get(id)?.ok_or("a key stands for no charge")?;
                     let charge: Charge = serde_json::from_str(text.value())?;
                     let same = charge.account == order.account && charge.amount == order.amount;
-                    entries.push(if same {
-                        Entry::Made(charge)
-                    } else {
-                        Entry::Mismatch
-                    });
+                    entries.push(if same { Entry::Made(charge) } else { Entry::Mismatch });
                     continue;
                 }
                 let charge = Charge {
@@ -141,10 +137,7 @@ impl Store {
     pub(crate) fn charges(&self) -> Result<Vec<Charge>, BoxError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(CHARGES)?;
-        table
-            .iter()?
-            .map(|row| Ok(serde_json::from_str(row?.1.value())?))
-            .collect()
+        table.iter()?.map(|row| Ok(serde_json::from_str(row?.1.value())?)).collect()
     }
 
     /// How many charges there are.
@@ -165,9 +158,7 @@ pub(crate) async fn serve(folder: PathBuf) -> Result<(), BoxError> {
     lifeline::hold(|_| (), move || drop(std::fs::remove_dir_all(&folder)))?;
     let (jobs, queue) = mpsc::channel::<Job>(4096);
     let writer = store.clone();
-    thread::Builder::new()
-        .name("writer".to_owned())
-        .spawn(move || write(&writer, queue))?;
+    thread::Builder::new().name("writer".to_owned()).spawn(move || write(&writer, queue))?;
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     lifeline::tell(&Word::Listening(listener.local_addr()?.port()))?;
@@ -217,10 +208,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, body) = match handle(&store, &jobs, request).await {
         Ok(answer) => answer,
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string().into_bytes(),
-        ),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
@@ -236,9 +224,7 @@ async fn handle(
         (&Method::POST, "/charges") => {
             let order = serde_json::from_slice(&request.into_body().collect().await?.to_bytes())?;
             let (waiter, entry) = oneshot::channel();
-            jobs.send((order, waiter))
-                .await
-                .map_err(|_| "the writer is gone")?;
+            jobs.send((order, waiter)).await.map_err(|_| "the writer is gone")?;
             match entry.await?? {
                 Entry::Made(charge) => Ok((StatusCode::CREATED, serde_json::to_vec(&charge)?)),
                 Entry::Mismatch => Ok((
@@ -261,12 +247,7 @@ mod tests {
     use super::*;
 
     fn order(key: &str, call: u64, amount: u64) -> Order {
-        Order {
-            key: key.to_owned(),
-            call,
-            account: "a".to_owned(),
-            amount,
-        }
+        Order { key: key.to_owned(), call, account: "a".to_owned(), amount }
     }
 
     #[test]
@@ -287,11 +268,7 @@ mod tests {
         assert_eq!(store.enter(&[order("k", 1, 6)])?, [Entry::Mismatch]);
         // The same call under another key is charged again, and can be seen.
         store.enter(&[order("m", 1, 5)])?;
-        let calls: Vec<u64> = store
-            .charges()?
-            .into_iter()
-            .map(|charge| charge.call)
-            .collect();
+        let calls: Vec<u64> = store.charges()?.into_iter().map(|charge| charge.call).collect();
         assert_eq!(calls, [1, 2, 1]);
         Ok(())
     }

@@ -20,16 +20,14 @@ pub(crate) fn hold(
     mut obey: impl FnMut(&str) + Send + 'static,
     farewell: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<()> {
-    thread::Builder::new()
-        .name("lifeline".to_owned())
-        .spawn(move || {
-            for line in std::io::stdin().lock().lines() {
-                let Ok(line) = line else { break };
-                obey(&line);
-            }
-            farewell();
-            std::process::exit(0);
-        })?;
+    thread::Builder::new().name("lifeline".to_owned()).spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            obey(&line);
+        }
+        farewell();
+        std::process::exit(0);
+    })?;
     Ok(())
 }
 
@@ -42,9 +40,7 @@ pub(crate) fn die_with_parent() {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
     {
         // The pipe is still there, and the warden.
-        say(&format!(
-            "cannot be tied to the drill by the kernel: {error}"
-        ));
+        say(&format!("cannot be tied to the drill by the kernel: {error}"));
     }
 }
 
@@ -103,9 +99,7 @@ pub(crate) fn warden() -> ExitCode {
 ///
 /// The caller sees to it that the number still means the process: a child that was not waited for.
 pub(crate) fn signal(pid: u32, signal: rustix::process::Signal) -> std::io::Result<()> {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or_else(|| std::io::Error::other("there is no such process number"))?;
     Ok(rustix::process::kill_process(pid, signal)?)
 }

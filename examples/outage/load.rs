@@ -56,12 +56,7 @@ pub(crate) async fn run(
             };
             tally.count(result.is_ok());
             let took = Instant::now().saturating_duration_since(start + due);
-            Settled {
-                call,
-                due,
-                took,
-                result,
-            }
+            Settled { call, due, took, result }
         });
         // So that the set does not grow with the drill.
         while let Some(done) = calls.try_join_next() {
@@ -78,10 +73,7 @@ pub(crate) async fn run(
 /// What a call asks for: the same for each client.
 fn asked(seed: u64, call: u64) -> Asked {
     let draw = chance::draw(seed, Use::Order, &[call]);
-    Asked {
-        account: format!("account-{:04}", draw % 1000),
-        amount: 100 + (draw >> 32) % 9_900,
-    }
+    Asked { account: format!("account-{:04}", draw % 1000), amount: 100 + (draw >> 32) % 9_900 }
 }
 
 fn request(call: u64, asked: &Asked) -> Result<Request, BoxError> {
@@ -89,10 +81,7 @@ fn request(call: u64, asked: &Asked) -> Result<Request, BoxError> {
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::from_static(URI);
     let headers = request.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CALL_HEADER, HeaderValue::from(call));
     Ok(request)
 }
@@ -106,11 +95,7 @@ fn judge(call: u64, asked: &Asked, result: Result<Reply, Failure>) -> Result<u64
     let charge: Charge = serde_json::from_slice(&reply.body).map_err(|_| "body".to_owned())?;
     let right =
         charge.call == call && charge.account == asked.account && charge.amount == asked.amount;
-    if right {
-        Ok(charge.id)
-    } else {
-        Err("wrong_answer".to_owned())
-    }
+    if right { Ok(charge.id) } else { Err("wrong_answer".to_owned()) }
 }
 
 #[cfg(test)]
@@ -120,18 +105,12 @@ mod tests {
 
     fn reply(status: u16, body: &'static str) -> Result<Reply, Failure> {
         let status = StatusCode::from_u16(status).expect("a status");
-        Ok(Reply {
-            status,
-            body: Bytes::from_static(body.as_bytes()),
-        })
+        Ok(Reply { status, body: Bytes::from_static(body.as_bytes()) })
     }
 
     #[test]
     fn only_a_whole_and_right_answer_is_well() {
-        let asked = Asked {
-            account: "a".to_owned(),
-            amount: 5,
-        };
+        let asked = Asked { account: "a".to_owned(), amount: 5 };
         let judge = |result| judge(7, &asked, result);
         let right = "{\"id\":3,\"call\":7,\"account\":\"a\",\"amount\":5}";
         let foreign = "{\"id\":3,\"call\":8,\"account\":\"a\",\"amount\":5}";

@@ -74,13 +74,9 @@ pub fn main() -> ExitCode {
         return lifeline::warden();
     }
     // Children are started on this thread, since Linux ties them to it and not to the process.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    let ended = runtime
-        .map_err(BoxError::from)
-        .and_then(|runtime| runtime.block_on(play(cli)));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = runtime.map_err(BoxError::from).and_then(|runtime| runtime.block_on(play(cli)));
     ended.unwrap_or_else(|error| {
         lifeline::say(&error.to_string());
         ExitCode::FAILURE
@@ -90,19 +86,8 @@ pub fn main() -> ExitCode {
 async fn play(cli: Cli) -> Result<ExitCode, BoxError> {
     match cli.role {
         Some(Role::Ledger { folder }) => ledger::serve(folder).await?,
-        Some(Role::Payments {
-            instance,
-            seed,
-            http,
-            ledger,
-        }) => {
-            payments::serve(payments::Identity {
-                instance,
-                seed,
-                http,
-                ledger,
-            })
-            .await?;
+        Some(Role::Payments { instance, seed, http, ledger }) => {
+            payments::serve(payments::Identity { instance, seed, http, ledger }).await?;
         }
         Some(Role::Random { seed }) => print!("{}", random::scenario(seed)),
         Some(Role::Warden) => {}
@@ -147,10 +132,7 @@ fn prepare(options: &Options) -> Result<(String, Plan), BoxError> {
         // Now, and not after two minutes of drill.
         let writable = OpenOptions::new().append(true).create(true).open(file);
         writable.map_err(|error| {
-            format!(
-                "{} can't be written: {error}; name a file that can",
-                file.display()
-            )
+            format!("{} can't be written: {error}; name a file that can", file.display())
         })?;
     }
     let (file, text) = match &options.scenario {
@@ -171,11 +153,7 @@ fn prepare(options: &Options) -> Result<(String, Plan), BoxError> {
 
 fn read(path: &Path) -> Result<String, BoxError> {
     std::fs::read_to_string(path).map_err(|error| {
-        format!(
-            "the scenario {} can't be read: {error}; name a TOML file",
-            path.display()
-        )
-        .into()
+        format!("the scenario {} can't be read: {error}; name a TOML file", path.display()).into()
     })
 }
 
@@ -187,11 +165,7 @@ async fn drill(options: &Options, scenario: String, plan: Arc<Plan>) -> Result<(
         options.http.spoken(),
         options.seed
     );
-    println!(
-        "{} instances, at worst {} of them bad at once",
-        plan.instances,
-        plan.worst_at_once()
-    );
+    println!("{} instances, at worst {} of them bad at once", plan.instances, plan.worst_at_once());
     let mut order = Vec::new();
     let mut clients = BTreeMap::new();
     for name in options.client.names() {
@@ -200,12 +174,7 @@ async fn drill(options: &Options, scenario: String, plan: Arc<Plan>) -> Result<(
             continue;
         }
         let summary = turn(options, name, &plan).await?;
-        println!(
-            "{}: {} of {} calls went well",
-            name.name(),
-            summary.ok,
-            summary.calls
-        );
+        println!("{}: {} of {} calls went well", name.name(), summary.ok, summary.calls);
         order.push(name.name());
         clients.insert(name.name(), summary);
     }
@@ -233,11 +202,7 @@ async fn turn(options: &Options, name: ClientName, plan: &Arc<Plan>) -> Result<S
     progress.say("the company opens");
     let mut company = Company::start(plan, options.http).await?;
     let witness = Witness::default();
-    let setup = Setup {
-        list: company.list(),
-        http: options.http,
-        witness: witness.clone(),
-    };
+    let setup = Setup { list: company.list(), http: options.http, witness: witness.clone() };
     let client = clients::open(name, setup).await?;
 
     let start = Instant::now() + LEAD;
@@ -246,9 +211,7 @@ async fn turn(options: &Options, name: ClientName, plan: &Arc<Plan>) -> Result<S
     progress.say("waiting for the last answers");
     let settled = load.await??;
     progress.say("reading the ledger");
-    let charges = company
-        .audit(QUIET.max(plan.longest_hold() + QUIET / 2))
-        .await?;
+    let charges = company.audit(QUIET.max(plan.longest_hold() + QUIET / 2)).await?;
     let (tenants, met) = (company.tenants().to_vec(), company.met());
     company.stop().await?;
 
@@ -315,13 +278,7 @@ mod tests {
         let scenario = Scenario::parse(DEFAULT.1).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(scenario.seconds, 30);
         for kind in scenario::Kind::NAMES {
-            assert!(
-                scenario
-                    .faults
-                    .iter()
-                    .any(|fault| fault.kind.name() == kind),
-                "no {kind}"
-            );
+            assert!(scenario.faults.iter().any(|fault| fault.kind.name() == kind), "no {kind}");
         }
     }
 }

@@ -80,10 +80,7 @@ pub(crate) async fn serve(identity: Identity) -> Result<(), BoxError> {
     lifeline::die_with_parent();
 
     let mut bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    let address = bound
-        .local_addr()?
-        .as_socket()
-        .ok_or("the system gave no port")?;
+    let address = bound.local_addr()?.as_socket().ok_or("the system gave no port")?;
     let mut announced = false;
     loop {
         bound.listen(1024)?;
@@ -184,10 +181,7 @@ async fn answer(
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/health") => Ok(plain(StatusCode::OK, "{\"status\":\"pass\"}")),
         (&Method::POST, "/charges") => charge(payments, cut, request).await,
-        _ => Ok(plain(
-            StatusCode::NOT_FOUND,
-            "there are POST /charges and GET /health",
-        )),
+        _ => Ok(plain(StatusCode::NOT_FOUND, "there are POST /charges and GET /health")),
     }
 }
 
@@ -203,56 +197,32 @@ async fn charge(
     cut: Arc<Cut>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, BoxError> {
-    let text = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
     let Some(call) = text(CALL_HEADER).and_then(|call| call.parse::<u64>().ok()) else {
-        return Ok(plain(
-            StatusCode::BAD_REQUEST,
-            "the header x-drill-call is missing",
-        ));
+        return Ok(plain(StatusCode::BAD_REQUEST, "the header x-drill-call is missing"));
     };
     let Some(key) = text(KEY_HEADER).map(str::to_owned) else {
-        return Ok(plain(
-            StatusCode::BAD_REQUEST,
-            "the header idempotency-key is missing",
-        ));
+        return Ok(plain(StatusCode::BAD_REQUEST, "the header idempotency-key is missing"));
     };
     let fate = {
         let mut ills = payments.ills.lock().unwrap_or_else(PoisonError::into_inner);
         ills.fate(payments.identity.seed, payments.identity.instance, call)
     };
     for fault in &fate.met {
-        lifeline::tell(&Word::Met {
-            fault: *fault,
-            call,
-        })?;
+        lifeline::tell(&Word::Met { fault: *fault, call })?;
     }
     let body = request.into_body().collect().await?.to_bytes();
     if let Some((status, retry_after)) = fate.refusal {
         let mut response = plain(StatusCode::from_u16(status)?, "the instance is ill");
         if let Some(after) = retry_after {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         return Ok(response);
     }
     let Ok(asked) = serde_json::from_slice::<Asked>(&body) else {
-        return Ok(plain(
-            StatusCode::BAD_REQUEST,
-            "the body is not {account, amount}",
-        ));
+        return Ok(plain(StatusCode::BAD_REQUEST, "the body is not {account, amount}"));
     };
-    let order = Order {
-        key,
-        call,
-        account: asked.account,
-        amount: asked.amount,
-    };
+    let order = Order { key, call, account: asked.account, amount: asked.amount };
     // On a task of its own: a caller that hangs up does not undo what it asked for.
     let (status, bytes) = tokio::spawn(async move {
         sleep(fate.delay + work(payments.identity.seed, call)).await;
@@ -264,10 +234,7 @@ async fn charge(
         // The connection falls before this answer is written.
         return std::future::pending().await;
     }
-    let mut response = Response::new(Answer {
-        bytes: Some(bytes),
-        stalled: fate.stalled,
-    });
+    let mut response = Response::new(Answer { bytes: Some(bytes), stalled: fate.stalled });
     *response.status_mut() = status;
     Ok(response)
 }
@@ -291,10 +258,7 @@ impl Payments {
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Answer> {
     let bytes = Some(Bytes::from_static(text.as_bytes()));
-    let mut response = Response::new(Answer {
-        bytes,
-        stalled: false,
-    });
+    let mut response = Response::new(Answer { bytes, stalled: false });
     *response.status_mut() = status;
     response
 }

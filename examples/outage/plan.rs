@@ -83,9 +83,7 @@ impl Plan {
             .enumerate()
             .flat_map(|(index, fault)| {
                 let end = fault.end.map(|end| (end, Moment::End(index)));
-                [Some((fault.begin, Moment::Begin(index))), end]
-                    .into_iter()
-                    .flatten()
+                [Some((fault.begin, Moment::Begin(index))), end].into_iter().flatten()
             })
             .collect();
         moments.sort();
@@ -210,9 +208,8 @@ fn targets(
         Target::One(one) => vec![one - 1],
         Target::All => (0..scenario.instances).collect(),
         Target::Drawn(count) => {
-            let mut free: Vec<usize> = (0..scenario.instances)
-                .filter(|one| taken_by(*one).is_none())
-                .collect();
+            let mut free: Vec<usize> =
+                (0..scenario.instances).filter(|one| taken_by(*one).is_none()).collect();
             if free.len() < count {
                 return Err(Refused {
                     line: fault.line,
@@ -261,11 +258,7 @@ fn label(fault: &Fault, instances: &[usize], all: usize, before: &[Planned]) -> 
         .iter()
         .filter(|other| other.label == plain || other.label.starts_with(&format!("{plain} (")))
         .count();
-    if same == 0 {
-        plain
-    } else {
-        format!("{plain} ({})", same + 1)
-    }
+    if same == 0 { plain } else { format!("{plain} ({})", same + 1) }
 }
 
 /// An instance whose first change of the list is a `join` is not on it before.
@@ -317,37 +310,23 @@ mod tests {
 
     fn plan(rest: &str, seed: u64) -> Result<Plan, Refused> {
         let head = "name = \"x\"\nseconds = 20\nrate = 100\ninstances = 5\n";
-        Plan::draw(
-            &Scenario::parse(&format!("{head}{rest}")).expect("it is a scenario"),
-            seed,
-        )
+        Plan::draw(&Scenario::parse(&format!("{head}{rest}")).expect("it is a scenario"), seed)
     }
 
     fn fault(kind: &str, at: &str, lasts: &str, target: &str) -> String {
-        let lasts = if lasts.is_empty() {
-            String::new()
-        } else {
-            format!("for = \"{lasts}\"\n")
-        };
+        let lasts = if lasts.is_empty() { String::new() } else { format!("for = \"{lasts}\"\n") };
         format!("[[fault]]\nkind = \"{kind}\"\nat = \"{at}\"\n{lasts}target = \"{target}\"\n")
     }
 
     #[test]
     fn the_same_seed_is_the_same_plan_and_another_seed_another() {
         let text = fault("kill", "1s", "2s", "payments/2 of 5");
-        let (one, same) = (
-            plan(&text, 3).expect("plays"),
-            plan(&text, 3).expect("plays"),
-        );
+        let (one, same) = (plan(&text, 3).expect("plays"), plan(&text, 3).expect("plays"));
         assert_eq!(one.arrivals, same.arrivals);
         assert_eq!(one.faults[0].instances, same.faults[0].instances);
         assert_eq!(one.faults[0].instances.len(), 2);
         let drawn: std::collections::HashSet<_> = (0..40)
-            .map(|seed| {
-                plan(&text, seed).expect("plays").faults[0]
-                    .instances
-                    .clone()
-            })
+            .map(|seed| plan(&text, seed).expect("plays").faults[0].instances.clone())
             .collect();
         assert!(drawn.len() > 5, "40 seeds drew only {drawn:?}");
         assert_ne!(one.arrivals, plan(&text, 4).expect("plays").arrivals);
@@ -369,11 +348,7 @@ mod tests {
         let text =
             fault("kill", "1s", "2s", "payments/1") + &fault("kill", "3s", "2s", "payments/1");
         let plan = plan(&text, 1).expect("one ends as the other begins");
-        let moments: Vec<_> = plan
-            .timeline()
-            .into_iter()
-            .map(|(_, moment)| moment)
-            .collect();
+        let moments: Vec<_> = plan.timeline().into_iter().map(|(_, moment)| moment).collect();
         use Moment::{Begin, End};
         assert_eq!(moments, [Begin(0), End(0), Begin(1), End(1)]);
         assert_eq!(plan.faults[1].label, "3s kill payments/1");
@@ -385,17 +360,10 @@ mod tests {
             fault("kill", "1s", "2s", "payments/1") + &fault("hang", "2s", "2s", "payments/*");
         let refused = plan(&text, 1).expect_err("payments/1 is dead");
         assert_eq!(refused.line, 11);
-        assert!(
-            refused
-                .reason
-                .starts_with("payments/1 already meets the `kill` of line 6")
-        );
+        assert!(refused.reason.starts_with("payments/1 already meets the `kill` of line 6"));
         let drawn = fault("kill", "1s", "2s", "payments/1")
             + &fault("refuse", "2s", "2s", "payments/4 of 5");
-        assert_eq!(
-            plan(&drawn, 1).expect("four are free").faults[1].instances,
-            [1, 2, 3, 4]
-        );
+        assert_eq!(plan(&drawn, 1).expect("four are free").faults[1].instances, [1, 2, 3, 4]);
     }
 
     #[test]
@@ -408,17 +376,9 @@ mod tests {
         let again =
             fault("leave", "1s", "", "payments/1") + &fault("leave", "2s", "", "payments/1");
         let refused = plan(&again, 1).expect_err("it has left already");
-        assert!(
-            refused
-                .reason
-                .starts_with("payments/1 is not on the list at 2s"),
-            "{refused}"
-        );
+        assert!(refused.reason.starts_with("payments/1 is not on the list at 2s"), "{refused}");
         let refused = plan(&fault("leave", "1s", "1s", "payments/*"), 1).expect_err("all leave");
-        assert!(
-            refused.reason.starts_with("nobody would be on the list"),
-            "{refused}"
-        );
+        assert!(refused.reason.starts_with("nobody would be on the list"), "{refused}");
     }
 
     #[test]
@@ -445,18 +405,10 @@ mod tests {
     fn labels_are_unique() {
         let one = fault("sink", "1s", "3s", "payments/1");
         let plan = plan(&(one.clone() + &one + &one), 1).expect("plays");
-        let labels: Vec<_> = plan
-            .faults
-            .iter()
-            .map(|fault| fault.label.as_str())
-            .collect();
+        let labels: Vec<_> = plan.faults.iter().map(|fault| fault.label.as_str()).collect();
         assert_eq!(
             labels,
-            [
-                "1s sink payments/1",
-                "1s sink payments/1 (2)",
-                "1s sink payments/1 (3)"
-            ]
+            ["1s sink payments/1", "1s sink payments/1 (2)", "1s sink payments/1 (3)"]
         );
     }
 }

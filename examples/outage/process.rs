@@ -41,12 +41,7 @@ impl Process {
             .spawn()
             .map_err(|error| format!("{name} can't be started: {error}"))?;
         let stdin = child.stdin.take();
-        Ok(Self {
-            name,
-            child,
-            stdin,
-            listener: None,
-        })
+        Ok(Self { name, child, stdin, listener: None })
     }
 
     /// Starts an instance of `payments`.
@@ -59,15 +54,7 @@ impl Process {
         let number = instance.to_string();
         let (seed, http, ledger) = (seed.to_string(), http.to_string(), ledger.to_string());
         let name = format!("payments/{}", instance + 1);
-        let args = [
-            "payments",
-            "--instance",
-            &number,
-            "--seed",
-            &seed,
-            "--http",
-            &http,
-        ];
+        let args = ["payments", "--instance", &number, "--seed", &seed, "--http", &http];
         // Unlike the ledger, which has a folder to put away, these may be dropped at any time.
         Self::start(name, &[&args[..], &["--ledger", &ledger]].concat(), true)
     }
@@ -108,11 +95,7 @@ impl Process {
 
     /// Waits for the child's port, and listens to it from then on.
     pub(crate) async fn listens(&mut self, met: &Met) -> Result<SocketAddr, BoxError> {
-        let stdout = self
-            .child
-            .stdout
-            .take()
-            .ok_or("a child has one standard output")?;
+        let stdout = self.child.stdout.take().ok_or("a child has one standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let first = timeout(CHILD_PATIENCE, lines.next_line()).await;
         let line = first.map_err(|_| format!("{} does not listen", self.name))??;
@@ -126,10 +109,7 @@ impl Process {
 
     /// One line to its standard input.
     pub(crate) async fn tell(&mut self, word: &impl Serialize) -> Result<(), BoxError> {
-        let stdin = self
-            .stdin
-            .as_mut()
-            .ok_or("a child is told nothing after its end")?;
+        let stdin = self.stdin.as_mut().ok_or("a child is told nothing after its end")?;
         let line = serde_json::to_string(word)? + "\n";
         let sent = stdin.write_all(line.as_bytes()).await;
         sent.map_err(|error| format!("{} does not listen any more: {error}", self.name).into())
@@ -137,9 +117,7 @@ impl Process {
 
     /// The number of a process that was not waited for, which nobody else can have.
     pub(crate) fn pid(&self) -> Result<u32, BoxError> {
-        self.child
-            .id()
-            .ok_or_else(|| format!("{} has ended", self.name).into())
+        self.child.id().ok_or_else(|| format!("{} has ended", self.name).into())
     }
 }
 
@@ -147,9 +125,7 @@ async fn listen(mut lines: Lines<BufReader<ChildStdout>>, met: Met) {
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
             Ok(Word::Met { fault, call }) => {
-                met.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert((fault, call));
+                met.lock().unwrap_or_else(PoisonError::into_inner).insert((fault, call));
             }
             // A killed child may be cut off within a line.
             Ok(Word::Listening(_)) | Err(_) => {}
@@ -159,9 +135,5 @@ async fn listen(mut lines: Lines<BufReader<ChildStdout>>, met: Met) {
 
 /// To kill what has ended is no error.
 fn gone(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::InvalidInput {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.kind() == std::io::ErrorKind::InvalidInput { Ok(()) } else { Err(error) }
 }

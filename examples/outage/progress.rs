@@ -42,15 +42,9 @@ impl Progress {
         tally: Arc<Tally>,
     ) -> Result<Self, BoxError> {
         let seen = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        let bar = if seen {
-            ProgressBar::new(plan.seconds * 1000)
-        } else {
-            ProgressBar::hidden()
-        };
+        let bar = if seen { ProgressBar::new(plan.seconds * 1000) } else { ProgressBar::hidden() };
         // 8 + 1 + 20 + 1 and the message: {wide_msg} is cut where the terminal ends.
-        bar.set_style(ProgressStyle::with_template(
-            "{prefix:8} {bar:20} {wide_msg}",
-        )?);
+        bar.set_style(ProgressStyle::with_template("{prefix:8} {bar:20} {wide_msg}")?);
         bar.set_prefix(client);
         Ok(Self { bar, tally })
     }
@@ -70,19 +64,12 @@ impl Progress {
                 label.replace("payments/", "")
             })
             .collect();
-        let what = if active.is_empty() {
-            "all well".to_owned()
-        } else {
-            active.join(", ")
-        };
+        let what = if active.is_empty() { "all well".to_owned() } else { active.join(", ") };
         let failed = self.tally.failed.load(Ordering::Relaxed);
         let all = failed + self.tally.well.load(Ordering::Relaxed);
+        self.bar.set_position(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         self.bar
-            .set_position(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-        self.bar.set_message(format!(
-            "{:4.1} s, {failed} of {all} failed: {what}",
-            now.as_secs_f64()
-        ));
+            .set_message(format!("{:4.1} s, {failed} of {all} failed: {what}", now.as_secs_f64()));
     }
 
     /// Says what follows the calls.

@@ -45,19 +45,13 @@ fn episode(text: &mut String, dice: &mut Dice, instance: u64, at: u64, lasts: u6
         5 => {
             let latency = 50 + dice.below(950);
             let jitter = dice.below(latency);
-            (
-                "slow",
-                format!("latency = \"{latency}ms\"\njitter = \"{jitter}ms\"\n"),
-            )
+            ("slow", format!("latency = \"{latency}ms\"\njitter = \"{jitter}ms\"\n"))
         }
         6 => {
             let status = [500, 502, 503, 504][usize::try_from(dice.below(4)).unwrap_or(0)];
             ("fail", format!("status = {status}\nshare = {some:?}\n"))
         }
-        7 => (
-            "overload",
-            format!("retry_after = \"1s\"\nshare = {some:?}\n"),
-        ),
+        7 => ("overload", format!("retry_after = \"1s\"\nshare = {some:?}\n")),
         8 => ("lose_answer", format!("share = {some:?}\n")),
         _ => ("stall_body", format!("share = {some:?}\n")),
     };

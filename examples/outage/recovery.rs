@@ -60,10 +60,7 @@ mod tests {
 
     #[test]
     fn is_zero_for_a_client_that_noticed_nothing() {
-        assert_eq!(
-            recovered(&calls(|_| false), ms(2000), ms(4000)),
-            Some(ms(0))
-        );
+        assert_eq!(recovered(&calls(|_| false), ms(2000), ms(4000)), Some(ms(0)));
     }
 
     #[test]
@@ -77,31 +74,21 @@ mod tests {
     #[test]
     fn one_point_below_is_recovered() {
         // One call each 5 ms is 100 in a window, so one failure is exactly one point.
-        let all: Vec<_> = (0..1000)
-            .map(|n| (ms(n * 5), n != 410 && n != 500))
-            .collect();
+        let all: Vec<_> = (0..1000).map(|n| (ms(n * 5), n != 410 && n != 500)).collect();
         assert_eq!(recovered(&all, ms(1000), ms(2300)), Some(ms(0)));
-        let two: Vec<_> = (0..1000)
-            .map(|n| (ms(n * 5), n != 440 && n != 450))
-            .collect();
+        let two: Vec<_> = (0..1000).map(|n| (ms(n * 5), n != 440 && n != 450)).collect();
         assert_eq!(recovered(&two, ms(1000), ms(2300)), Some(ms(400)));
     }
 
     #[test]
     fn compares_with_the_level_before_and_not_with_perfection() {
         // Every tenth call fails throughout, so that nothing changed.
-        assert_eq!(
-            recovered(&calls(|due| due % 100 == 0), ms(2000), ms(3000)),
-            Some(ms(0))
-        );
+        assert_eq!(recovered(&calls(|due| due % 100 == 0), ms(2000), ms(3000)), Some(ms(0)));
     }
 
     #[test]
     fn is_none_if_it_never_comes_back() {
-        assert_eq!(
-            recovered(&calls(|due| due >= 2010), ms(2000), ms(4000)),
-            None
-        );
+        assert_eq!(recovered(&calls(|due| due >= 2010), ms(2000), ms(4000)), None);
         // No calls afterwards, so nothing can be seen to be well.
         let early = calls(|due| due >= 2010);
         assert_eq!(recovered(&early, ms(2000), ms(20_000)), None);

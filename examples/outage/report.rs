@@ -82,11 +82,7 @@ impl Summary {
             *errors.entry(kind.clone()).or_default() += 1;
         }
         let share = |part: u64| {
-            if calls == 0 {
-                0.0
-            } else {
-                part as f64 / calls as f64
-            }
+            if calls == 0 { 0.0 } else { part as f64 / calls as f64 }
         };
         Self {
             calls,
@@ -124,10 +120,7 @@ impl Evidence<'_> {
                 }
             }
         }
-        calls
-            .into_iter()
-            .map(|(kind, calls)| (kind, calls.len() as u64))
-            .collect()
+        calls.into_iter().map(|(kind, calls)| (kind, calls.len() as u64)).collect()
     }
 
     /// Whether an attempt to a tenant was under way while the fault was on.
@@ -151,13 +144,8 @@ impl Evidence<'_> {
     /// Calls that were due while one of the instances was away.
     fn without(&self, number: usize) -> impl Iterator<Item = u64> {
         let fault = &self.plan.faults[number];
-        let ends = fault
-            .instances
-            .iter()
-            .map(|instance| self.plan.until(number, *instance));
-        let last = ends
-            .max_by_key(|end| end.unwrap_or(Duration::MAX))
-            .flatten();
+        let ends = fault.instances.iter().map(|instance| self.plan.until(number, *instance));
+        let last = ends.max_by_key(|end| end.unwrap_or(Duration::MAX)).flatten();
         let due = self
             .settled
             .iter()
@@ -166,11 +154,8 @@ impl Evidence<'_> {
     }
 
     fn recovered(&self) -> BTreeMap<String, Option<f64>> {
-        let calls: Vec<_> = self
-            .settled
-            .iter()
-            .map(|call| (call.due, call.result.is_ok()))
-            .collect();
+        let calls: Vec<_> =
+            self.settled.iter().map(|call| (call.due, call.result.is_ok())).collect();
         let faults = self.plan.faults.iter().map(|fault| {
             let after = recovered(&calls, fault.begin, fault.over());
             (fault.label.clone(), after.map(milliseconds))
@@ -188,20 +173,13 @@ fn latency(settled: &[Settled]) -> Latency {
         let rank = (share * all.len() as f64).ceil() as usize;
         all.get(rank.max(1) - 1).copied().map_or(0.0, milliseconds)
     };
-    Latency {
-        p50: at(0.5),
-        p95: at(0.95),
-        p99: at(0.99),
-        max: at(1.0),
-    }
+    Latency { p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1.0) }
 }
 
 fn charges(settled: &[Settled], charges: &[Charge]) -> Charges {
     let calls: HashSet<u64> = charges.iter().map(|charge| charge.call).collect();
-    let there: HashSet<(u64, u64)> = charges
-        .iter()
-        .map(|charge| (charge.id, charge.call))
-        .collect();
+    let there: HashSet<(u64, u64)> =
+        charges.iter().map(|charge| (charge.id, charge.call)).collect();
     let missing = settled.iter().filter(|call| match call.result {
         Ok(id) => !there.contains(&(id, call.call)),
         Err(_) => false,
@@ -235,42 +213,16 @@ mod tests {
     }
 
     fn charge(id: u64, call: u64) -> Charge {
-        Charge {
-            id,
-            call,
-            account: "a".to_owned(),
-            amount: 1,
-        }
+        Charge { id, call, account: "a".to_owned(), amount: 1 }
     }
 
     #[test]
     fn percentiles_are_the_nearest_ranks() {
         let calls: Vec<_> = (1..=200).map(|n| settled(n, n, Ok(n))).collect();
-        let exact = Latency {
-            p50: 100.0,
-            p95: 190.0,
-            p99: 198.0,
-            max: 200.0,
-        };
+        let exact = Latency { p50: 100.0, p95: 190.0, p99: 198.0, max: 200.0 };
         assert_eq!(latency(&calls), exact);
-        assert_eq!(
-            latency(&calls[..1]),
-            Latency {
-                p50: 1.0,
-                p95: 1.0,
-                p99: 1.0,
-                max: 1.0
-            }
-        );
-        assert_eq!(
-            latency(&[]),
-            Latency {
-                p50: 0.0,
-                p95: 0.0,
-                p99: 0.0,
-                max: 0.0
-            }
-        );
+        assert_eq!(latency(&calls[..1]), Latency { p50: 1.0, p95: 1.0, p99: 1.0, max: 1.0 });
+        assert_eq!(latency(&[]), Latency { p50: 0.0, p95: 0.0, p99: 0.0, max: 0.0 });
     }
 
     #[test]
@@ -283,12 +235,7 @@ mod tests {
             settled(5, 1, Err("timeout")), // not made
         ];
         let found = charges(&calls, &[charge(1, 1), charge(2, 2), charge(3, 2)]);
-        let right = Charges {
-            asked: 5,
-            made: 3,
-            duplicates: 1,
-            confirmed_but_missing: 2,
-        };
+        let right = Charges { asked: 5, made: 3, duplicates: 1, confirmed_but_missing: 2 };
         assert_eq!(found, right);
     }
 
@@ -300,10 +247,8 @@ mod tests {
             [[fault]]\nkind = \"leave\"\nat = \"5s\"\nfor = \"1s\"\ntarget = \"payments/2\"\n";
         let plan = Plan::draw(&Scenario::parse(text).expect("parses"), 1).expect("plays");
         let start = Instant::now();
-        let (old, new) = (
-            SocketAddr::from(([127, 0, 0, 1], 1)),
-            SocketAddr::from(([127, 0, 0, 1], 2)),
-        );
+        let (old, new) =
+            (SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2)));
         let other = SocketAddr::from(([127, 0, 0, 1], 3));
         let attempt = |call, address, began: u64, ended: u64| Attempt {
             call,
@@ -320,13 +265,8 @@ mod tests {
             attempt(5, old, 100, 110),     // before
             attempt(6, old, 2050, 2051),   // the new address is not known yet
         ];
-        let tenants = [(old, 0, Some(0)), (new, 0, None), (other, 1, None)].map(
-            |(address, instance, killed_by)| Tenant {
-                address,
-                instance,
-                killed_by,
-            },
-        );
+        let tenants = [(old, 0, Some(0)), (new, 0, None), (other, 1, None)]
+            .map(|(address, instance, killed_by)| Tenant { address, instance, killed_by });
         // Due each 10 ms: calls 500 to 599 while payments/2 is away.
         let calls: Vec<_> = (0..1000).map(|n| settled(n, 1, Ok(n))).collect();
         let summary = Summary::of(&Evidence {

@@ -12,23 +12,15 @@ const REST: usize = 14;
 
 /// A table with one column for each client that was played, in that order.
 pub(crate) fn table(report: &Report, plan: &Plan, order: &[&'static str]) -> String {
-    let clients: Vec<&Summary> = order
-        .iter()
-        .filter_map(|name| report.clients.get(name))
-        .collect();
-    let mut table = Table {
-        text: String::new(),
-        clients,
-    };
+    let clients: Vec<&Summary> = order.iter().filter_map(|name| report.clients.get(name)).collect();
+    let mut table = Table { text: String::new(), clients };
     table.line("", order.iter().map(|name| (*name).to_owned()));
     table.row("success", |one| format!("{:.2} %", one.success * 100.0));
     table.row("latency  p50", |one| ms(one.latency_ms.p50));
     table.row("         p95", |one| ms(one.latency_ms.p95));
     table.row("         p99", |one| ms(one.latency_ms.p99));
     table.row("         max", |one| ms(one.latency_ms.max));
-    table.row("attempts per call", |one| {
-        format!("{:.2}", one.attempts_per_call)
-    });
+    table.row("attempts per call", |one| format!("{:.2}", one.attempts_per_call));
     table.counts(
         "errors",
         |one| one.errors.keys().cloned().collect(),
@@ -36,18 +28,10 @@ pub(crate) fn table(report: &Report, plan: &Plan, order: &[&'static str]) -> Str
     );
     table.row("charges  asked", |one| one.charges.asked.to_string());
     table.row("         made", |one| one.charges.made.to_string());
-    table.row("         made twice", |one| {
-        one.charges.duplicates.to_string()
-    });
-    table.row("         confirmed but missing", |one| {
-        one.charges.confirmed_but_missing.to_string()
-    });
-    let kinds = |one: &Summary| {
-        one.faults_met
-            .keys()
-            .map(|kind| (*kind).to_owned())
-            .collect()
-    };
+    table.row("         made twice", |one| one.charges.duplicates.to_string());
+    table
+        .row("         confirmed but missing", |one| one.charges.confirmed_but_missing.to_string());
+    let kinds = |one: &Summary| one.faults_met.keys().map(|kind| (*kind).to_owned()).collect();
     table.counts("calls that met", kinds, |one, kind| {
         one.faults_met.get(kind).copied().unwrap_or(0)
     });
@@ -114,11 +98,7 @@ impl Table<'_> {
 }
 
 fn ms(ms: f64) -> String {
-    if ms >= 100.0 {
-        format!("{ms:.0} ms")
-    } else {
-        format!("{ms:.1} ms")
-    }
+    if ms >= 100.0 { format!("{ms:.0} ms") } else { format!("{ms:.1} ms") }
 }
 
 #[cfg(test)]
@@ -133,21 +113,11 @@ mod tests {
             calls: 6000,
             ok: 5990,
             success: 0.998_333,
-            latency_ms: Latency {
-                p50: 7.1,
-                p95: 12.0,
-                p99: 512.3,
-                max: 12_345.6,
-            },
+            latency_ms: Latency { p50: 7.1, p95: 12.0, p99: 512.3, max: 12_345.6 },
             attempts_per_call: 1.054,
             errors: BTreeMap::from([("status_503".to_owned(), 10)]),
             faults_met: BTreeMap::from([("sink", 321)]),
-            charges: Charges {
-                asked: 6000,
-                made: 5991,
-                duplicates: 0,
-                confirmed_but_missing: 0,
-            },
+            charges: Charges { asked: 6000, made: 5991, duplicates: 0, confirmed_but_missing: 0 },
             recovered_ms: BTreeMap::from([(label.to_owned(), None)]),
         }
     }
@@ -159,10 +129,7 @@ mod tests {
             target = \"payments/8 of 9\"\n";
         let plan = Plan::draw(&Scenario::parse(text).expect("parses"), 1).expect("plays");
         let order = ["bare", "tower", "buttress"];
-        let clients = order
-            .iter()
-            .map(|name| (*name, summary(&plan.faults[0].label)))
-            .collect();
+        let clients = order.iter().map(|name| (*name, summary(&plan.faults[0].label))).collect();
         let report = Report {
             seed: 1,
             scenario: "x".to_owned(),
@@ -172,18 +139,9 @@ mod tests {
             clients,
         };
         let table = table(&report, &plan, &order);
-        assert!(
-            table.lines().all(|line| line.chars().count() <= 80),
-            "{table}"
-        );
-        assert!(
-            table.contains("success                                      99.83 %"),
-            "{table}"
-        );
-        assert!(
-            table.contains("12346 ms") && table.contains("never"),
-            "{table}"
-        );
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        assert!(table.contains("success                                      99.83 %"), "{table}");
+        assert!(table.contains("12346 ms") && table.contains("never"), "{table}");
         assert!(table.lines().all(|line| line.trim_end() == line));
     }
 }

@@ -35,40 +35,24 @@ pub(crate) struct Watching {
 impl Witness {
     /// An attempt begins now.
     pub(crate) fn watch(&self, call: u64, address: SocketAddr) -> Watching {
-        Watching {
-            witness: self.clone(),
-            call,
-            address,
-            began: Instant::now(),
-        }
+        Watching { witness: self.clone(), call, address, began: Instant::now() }
     }
 
     /// Enters an attempt that is known only afterwards.
     pub(crate) fn enter(&self, attempt: Attempt) {
-        self.attempts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(attempt);
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
     }
 
     /// Everything so far.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
-        self.attempts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
         let (call, address, began) = (self.call, self.address, self.began);
-        self.witness.enter(Attempt {
-            call,
-            address,
-            began,
-            ended: Instant::now(),
-        });
+        self.witness.enter(Attempt { call, address, began, ended: Instant::now() });
     }
 }
 

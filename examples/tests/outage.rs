@@ -18,10 +18,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 /// Beside the tests' own programs, where `cargo test` puts the examples.
 fn outage() -> Result<Command> {
     let me = std::env::current_exe()?;
-    let target = me
-        .parent()
-        .and_then(Path::parent)
-        .ok_or("the test has no target folder")?;
+    let target = me.parent().and_then(Path::parent).ok_or("the test has no target folder")?;
     Ok(Command::new(target.join("examples").join("outage")))
 }
 
@@ -49,11 +46,7 @@ fn stat(pid: i32) -> Option<Vec<String>> {
 fn children(parent: i32) -> Result<Vec<Someone>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         if let Some(stat) = stat(pid).filter(|stat| stat[1] == parent.to_string()) {
@@ -76,9 +69,7 @@ fn folders(pid: i32) -> Result<BTreeSet<PathBuf>> {
     let mine = format!("outage-{pid}-");
     let all = std::fs::read_dir(std::env::temp_dir())?;
     let names = all.filter_map(|entry| Some(entry.ok()?.path()));
-    Ok(names
-        .filter(|path| path.to_string_lossy().contains(&mine))
-        .collect())
+    Ok(names.filter(|path| path.to_string_lossy().contains(&mine)).collect())
 }
 
 fn wait_until(what: &str, mut happened: impl FnMut() -> Result<bool>) -> Result {
@@ -109,24 +100,14 @@ fn end_with(name: &str, signal: Signal) -> Result<Option<i32>> {
         .spawn()?;
     let pid = i32::try_from(drill.id())?;
     let ready = wait_until("two instances are stopped", || {
-        Ok(children(pid)?
-            .iter()
-            .filter(|child| is_stopped(child))
-            .count()
-            == 2)
+        Ok(children(pid)?.iter().filter(|child| is_stopped(child)).count() == 2)
     });
     let everybody = children(pid)?;
     kill_process(Pid::from_raw(pid).ok_or("no process")?, signal)?;
     let code = drill.wait()?.code();
     ready?;
-    assert_eq!(
-        everybody.len(),
-        7,
-        "five instances, the ledger and the warden: {everybody:?}"
-    );
-    wait_until("everybody has gone home", || {
-        Ok(!everybody.iter().any(is_alive))
-    })?;
+    assert_eq!(everybody.len(), 7, "five instances, the ledger and the warden: {everybody:?}");
+    wait_until("everybody has gone home", || Ok(!everybody.iter().any(is_alive)))?;
     wait_until("the folder is put away", || Ok(folders(pid)?.is_empty()))?;
     Ok(code)
 }
@@ -169,25 +150,12 @@ fn plays_over(http: &str) -> Result {
         .arg(&json)
         .output()?;
     let table = String::from_utf8(output.stdout)?;
-    assert!(
-        output.status.success(),
-        "{table}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        !table.contains(|c: char| c.is_control() && c != '\n'),
-        "{table:?}"
-    );
-    assert!(
-        table.lines().all(|line| line.chars().count() <= 80),
-        "{table}"
-    );
+    assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!table.contains(|c: char| c.is_control() && c != '\n'), "{table:?}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
 
     let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(json)?)?;
-    assert_eq!(
-        (&report["seed"], &report["scenario"]),
-        (&1.into(), &"short".into())
-    );
+    assert_eq!((&report["seed"], &report["scenario"]), (&1.into(), &"short".into()));
     let bare = &report["clients"]["bare"];
     let number = |path: &str| bare.pointer(path).and_then(serde_json::Value::as_u64);
     let calls = number("/calls").ok_or("no calls")?;
@@ -197,16 +165,10 @@ fn plays_over(http: &str) -> Result {
     // Work was done of which the caller never heard: answers were lost and bodies stalled.
     assert!(number("/charges/made") > number("/ok"), "{bare}");
     for kind in ["kill", "refuse", "lose_answer", "stall_body", "leave"] {
-        assert!(
-            number(&format!("/faults_met/{kind}")) > Some(0),
-            "{kind} of {bare}"
-        );
+        assert!(number(&format!("/faults_met/{kind}")) > Some(0), "{kind} of {bare}");
     }
     let recovered = bare["recovered_ms"].as_object().ok_or("no recovery")?;
-    assert!(
-        recovered.contains_key("500ms kill payments/1"),
-        "{recovered:?}"
-    );
+    assert!(recovered.contains_key("500ms kill payments/1"), "{recovered:?}");
     Ok(())
 }
 
@@ -228,20 +190,11 @@ fn refuses_what_it_does_not_understand() -> Result {
     )?;
     let name = file.to_string_lossy();
     let cases: [(&[&str], &str); 5] = [
-        (
-            &["--scenario", &name],
-            "wrong.toml, line 6: missing field `at`",
-        ),
-        (
-            &["--scenario", "/nowhere.toml"],
-            "/nowhere.toml can't be read",
-        ),
+        (&["--scenario", &name], "wrong.toml, line 6: missing field `at`"),
+        (&["--scenario", "/nowhere.toml"], "/nowhere.toml can't be read"),
         (&["--http", "3"], "possible values: 1, 2"),
         (&["--rate", "many"], "invalid value 'many' for '--rate <N>'"),
-        (
-            &["--json", "/nowhere/x.json"],
-            "/nowhere/x.json can't be written",
-        ),
+        (&["--json", "/nowhere/x.json"], "/nowhere/x.json can't be written"),
     ];
     for (args, expected) in cases {
         let output = play(args)?;

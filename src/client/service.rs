@@ -14,6 +14,7 @@ use tower_service::Service;
 use super::{AttemptBody, Builder, Error};
 use crate::{
     body::{Body, TakeWhole},
+    error::BoxError,
     transport::{HyperTransport, TransportConfig},
 };
 
@@ -54,7 +55,7 @@ impl Client {
         S::Future: Send + 'static,
         B: http_body::Body + TakeWhole + Send + 'static,
         B::Data: Send,
-        B::Error: Into<crate::BoxError>,
+        B::Error: Into<BoxError>,
     {
         Self { stack: Arc::new(Whole(stack)) }
     }
@@ -78,7 +79,7 @@ where
     S::Future: Send + 'static,
     B: http_body::Body + TakeWhole + Send + 'static,
     B::Data: Send,
-    B::Error: Into<crate::BoxError>,
+    B::Error: Into<BoxError>,
 {
     fn send(&self, request: Request<Body>) -> Sending {
         let mut stack = self.0.clone();

@@ -73,9 +73,5 @@ impl Drop for List {
 
 fn read(file: &Path) -> Result<Vec<SocketAddr>, BoxError> {
     let form: Form = toml::from_str(&std::fs::read_to_string(file)?)?;
-    Ok(form
-        .endpoint
-        .into_iter()
-        .map(|endpoint| endpoint.address)
-        .collect())
+    Ok(form.endpoint.into_iter().map(|endpoint| endpoint.address).collect())
 }

@@ -99,21 +99,13 @@ async fn send(
     request: Request,
 ) -> Result<Reply, BoxError> {
     let (head, body) = client.request(request).await?.into_parts();
-    Ok(Reply {
-        status: head.status,
-        body: body.collect().await?.to_bytes(),
-    })
+    Ok(Reply { status: head.status, body: body.collect().await?.to_bytes() })
 }
 
 /// The number of the call that a request belongs to.
 fn call_of(request: &Request) -> u64 {
-    let header = request
-        .headers()
-        .get(CALL_HEADER)
-        .and_then(|value| value.to_str().ok());
-    header
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(u64::MAX)
+    let header = request.headers().get(CALL_HEADER).and_then(|value| value.to_str().ok());
+    header.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// The caller's own key, made once for each call.
@@ -198,9 +190,7 @@ mod tests {
     #[test]
     fn a_key_belongs_to_a_call() {
         let mut request = Request::default();
-        request
-            .headers_mut()
-            .insert(CALL_HEADER, HeaderValue::from(17));
+        request.headers_mut().insert(CALL_HEADER, HeaderValue::from(17));
         add_key(&mut request);
         assert_eq!(request.headers()[KEY_HEADER], "\"drill-00000017\"");
     }

@@ -73,9 +73,7 @@ impl Tower {
         // tower's timeout does not cover waiting for readiness; within `oneshot` it does.
         let whole = tower::service_fn(move |request| attempts.clone().oneshot(request));
         let stack = ServiceBuilder::new().timeout(TOTAL).service(whole);
-        Ok(Self {
-            stack: BoxCloneSyncService::new(stack),
-        })
+        Ok(Self { stack: BoxCloneSyncService::new(stack) })
     }
 }
 
@@ -99,11 +97,7 @@ struct Again {
 
 impl Again {
     fn new() -> Self {
-        Self {
-            budget: Arc::default(),
-            left: MAX_ATTEMPTS - 1,
-            backoff: None,
-        }
+        Self { budget: Arc::default(), left: MAX_ATTEMPTS - 1, backoff: None }
     }
 }
 
@@ -116,10 +110,7 @@ impl Policy<Request, Reply, BoxError> for Again {
         result: &mut Result<Reply, BoxError>,
     ) -> Option<Self::Future> {
         let failed = match result {
-            Ok(reply) => matches!(
-                reply.status.as_u16(),
-                408 | 425 | 429 | 500 | 502 | 503 | 504
-            ),
+            Ok(reply) => matches!(reply.status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504),
             Err(_) => true,
         };
         if !failed {
@@ -150,18 +141,12 @@ async fn follow(list: List, http: Http, witness: Witness, changes: Changes) {
     let mut known: HashSet<SocketAddr> = HashSet::new();
     loop {
         let now: HashSet<SocketAddr> = addresses.borrow_and_update().iter().copied().collect();
-        let gone = known
-            .difference(&now)
-            .map(|address| Change::Remove(*address));
+        let gone = known.difference(&now).map(|address| Change::Remove(*address));
         let come = now.difference(&known).map(|address| {
             let client = transport(http);
             Change::Insert(
                 *address,
-                Endpoint {
-                    address: *address,
-                    client,
-                    witness: witness.clone(),
-                },
+                Endpoint { address: *address, client, witness: witness.clone() },
             )
         });
         for change in gone.chain(come).collect::<Vec<_>>() {
