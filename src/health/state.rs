@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn asks_less_often_while_all_is_well_and_soon_at_the_edge() {
-        let now = Instant::now();
+        let now = crate::time::now();
         let wait = |state: &HealthState| state.due(now, 0.5) - now;
         let mut state = state();
         for (finding, seconds) in [
@@ -183,7 +183,7 @@ mod tests {
             let config = HealthConfig::new().interval(interval).expect("within a day");
             let mut state = HealthState::new(&config);
             state.record(Finding::Passed);
-            let now = Instant::now();
+            let now = crate::time::now();
             let wait = state.due(now, chance) - now;
             prop_assert!(wait >= interval.mul_f64(0.799) && wait <= interval.mul_f64(1.201));
         }
