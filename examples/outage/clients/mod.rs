@@ -103,7 +103,7 @@ async fn send(
 }
 
 /// The number of the call that a request belongs to.
-fn call_of(request: &Request) -> u64 {
+fn call_of<B>(request: &http::Request<B>) -> u64 {
     let header = request.headers().get(CALL_HEADER).and_then(|value| value.to_str().ok());
     header.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
 }
