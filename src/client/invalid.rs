@@ -21,7 +21,6 @@ impl InvalidClient {
         Self { sentence: sentence.into() }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
     pub(super) fn of(error: impl StdError) -> Self {
         Self::new(error.to_string())
     }

@@ -43,7 +43,6 @@ pub struct Sending {
 impl Client {
     /// Begins a client for a service: `http://payments`. The name stands in `Host` and
     /// `:authority`; the connections go to the endpoints.
-    #[must_use]
     pub fn builder(service: impl Into<String>) -> Builder<HyperTransport<AttemptBody>> {
         Builder::new(service.into(), HyperTransport::new(TransportConfig::http1()))
     }
