@@ -45,7 +45,8 @@ impl Backoff {
     #[must_use]
     pub fn ceiling(&self, n: u32) -> Duration {
         // One number, not seconds and nanoseconds apart; 2^1023 is the largest power an f64 has.
-        let grown = self.base.as_secs_f64() * 2_f64.powi(n.min(1023).cast_signed());
+        let doublings = i32::try_from(n).unwrap_or(i32::MAX).min(1023);
+        let grown = self.base.as_secs_f64() * 2_f64.powi(doublings);
         Duration::try_from_secs_f64(grown).unwrap_or(Duration::MAX).min(self.cap)
     }
 
