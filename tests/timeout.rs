@@ -149,8 +149,10 @@ async fn what_is_cut_off_is_dropped_before_its_error_is_seen() {
     assert_eq!(drops.count(), 2);
 }
 
+type Marks = &'static [fn()];
+
 /// Marks as a transport would, then waits for ever.
-async fn transport(marks: &'static [fn()]) {
+async fn transport(marks: Marks) {
     let mut left = marks.iter();
     std::future::poll_fn(|cx| match left.next() {
         Some(mark) => {
@@ -165,7 +167,7 @@ async fn transport(marks: &'static [fn()]) {
 
 #[tokio::test(start_paused = true)]
 async fn says_whether_the_request_was_handed_to_a_connection() {
-    let table: [(&'static [fn()], Sent); 4] = [
+    let table: [(Marks, Sent); 4] = [
         (&[], Sent::Maybe),
         (&[mark_unsent], Sent::No),
         (&[mark_unsent, mark_handed_over], Sent::Maybe),
