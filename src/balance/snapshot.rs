@@ -12,6 +12,8 @@ use crate::{
 /// All endpoints as of one change.
 #[derive(Debug)]
 pub(super) struct Snapshot<S, G> {
+    /// Which change it is; two are never the same.
+    pub(super) version: u64,
     pub(super) members: Vec<Member<S, G>>,
 }
 
@@ -30,7 +32,7 @@ impl<S, G> Clone for Member<S, G> {
 
 impl<S, G> Default for Snapshot<S, G> {
     fn default() -> Self {
-        Self { members: Vec::new() }
+        Self { version: 0, members: Vec::new() }
     }
 }
 
