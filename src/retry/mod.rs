@@ -55,18 +55,22 @@
 //! A wait that the service asks for is followed between our own backoff and the cap above it,
 //! with jitter `U(x, 1.5x)` (Envoy), so that the callers don't return together. Where a
 //! balancer chose the endpoint, the wish is that endpoint's: the balancer sets it aside, and
-//! the retry goes elsewhere after our own backoff.
+//! the retry goes elsewhere after our own backoff. A refusal by this program itself (an open
+//! breaker) says exactly when to ask again: it is waited for if that lies within the cap and the
+//! deadline, and not at all otherwise.
 //!
 //! # Errors
 //!
 //! When no further attempt is made the caller gets the last real outcome: a response as it is
 //! (with its [`Attempts`](crate::call::Attempts) in the extensions), or [`GaveUp`] around the
 //! error. A refusal by this program itself (an open breaker, no endpoint) never hides what an
-//! earlier attempt met.
+//! earlier attempt met. Neither a response nor an error that was given up is tried again by a
+//! further retry above.
 //!
 //! # When the future is dropped
 //!
-//! The attempt under way is dropped with it. A retry that had been paid for is not refunded.
+//! The attempt under way is dropped with it. A retry that had been paid for is not refunded; one
+//! that this program itself refused, or could not begin, is.
 //!
 //! # Events
 //!
