@@ -20,14 +20,14 @@
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};
-//! use buttress::{BoxError, call::CarryLayer, classify::PlainClassifier, retry::{RetryConfig, RetryLayer}};
+//! use buttress::{BoxError, classify::PlainClassifier, retry::{RetryConfig, RetryLayer}};
 //! use buttress::call::{Call, Words};
-//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), BoxError> {
 //! static CALLS: AtomicU32 = AtomicU32::new(0);
-//! let mut service = ServiceBuilder::new()
+//! let service = ServiceBuilder::new()
 //!     .layer(RetryLayer::new(RetryConfig::new(), PlainClassifier::new()))
 //!     .service(service_fn(async |call: Call<&'static str>| {
 //!         match CALLS.fetch_add(1, Ordering::Relaxed) {
@@ -36,7 +36,7 @@
 //!         }
 //!     }));
 //! let call = Call::with_words("read", Words::new().idempotent(true));
-//! assert_eq!(service.ready().await?.call(call).await?, "read at attempt 2");
+//! assert_eq!(service.oneshot(call).await?, "read at attempt 2");
 //! # Ok(()) }
 //! ```
 //!
