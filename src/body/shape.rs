@@ -1,14 +1,17 @@
 //! The client's own body.
 
 use std::{
+    any::Any,
     fmt,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use pin_project_lite::pin_project;
 
 use crate::error::BoxError;
 
@@ -25,7 +28,15 @@ enum Shape {
     #[default]
     Empty,
     Full(Bytes),
+    // Boxed, so that the rare trailers don't make every body large.
+    Trailed(Box<Trailed>),
     Stream(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+/// Whole in memory, with trailers. The bytes are gone first.
+struct Trailed {
+    bytes: Bytes,
+    trailers: HeaderMap,
 }
 
 impl Body {
@@ -42,17 +53,25 @@ impl Body {
         Self { shape: if bytes.is_empty() { Shape::Empty } else { Shape::Full(bytes) } }
     }
 
-    /// Any other body, boxed.
+    /// A body whole in memory that ends with trailers.
+    #[must_use]
+    pub fn with_trailers(bytes: impl Into<Bytes>, trailers: HeaderMap) -> Self {
+        Self { shape: Shape::Trailed(Box::new(Trailed { bytes: bytes.into(), trailers })) }
+    }
+
+    /// Any other body, boxed. One that is a [`Body`](Self) already stays as it is.
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let body = body
-            .map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-            .map_err(Into::into);
-        Self { shape: Shape::Stream(body.boxed_unsync()) }
+        let mut body = Some(body);
+        if let Some(body) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
+            return body.take().unwrap_or_default();
+        }
+        let body = body.expect("it was put there above");
+        Self { shape: Shape::Stream(UnsyncBoxBody::new(Plain { body })) }
     }
 
     /// The whole body, if it is in memory.
@@ -61,11 +80,12 @@ impl Body {
         match &self.shape {
             Shape::Empty => Some(&[]),
             Shape::Full(bytes) => Some(bytes),
+            Shape::Trailed(trailed) => Some(&trailed.bytes),
             Shape::Stream(_) => None,
         }
     }
 
-    /// Reads the body to its end.
+    /// Reads the body to its end. Trailers are dropped.
     ///
     /// # Errors
     ///
@@ -74,6 +94,7 @@ impl Body {
         match self.shape {
             Shape::Empty => Ok(Bytes::new()),
             Shape::Full(bytes) => Ok(bytes),
+            Shape::Trailed(trailed) => Ok(trailed.bytes),
             Shape::Stream(body) => Ok(body.collect().await?.to_bytes()),
         }
     }
@@ -95,6 +116,15 @@ impl http_body::Body for Body {
                 *shape = Shape::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+            Shape::Trailed(trailed) if !trailed.bytes.is_empty() => {
+                let bytes = std::mem::take(&mut trailed.bytes);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Shape::Trailed(trailed) => {
+                let trailers = std::mem::take(&mut trailed.trailers);
+                *shape = Shape::Empty;
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
             Shape::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -102,7 +132,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.shape {
             Shape::Empty => true,
-            Shape::Full(_) => false,
+            Shape::Full(_) | Shape::Trailed(_) => false,
             Shape::Stream(body) => body.is_end_stream(),
         }
     }
@@ -111,8 +141,46 @@ impl http_body::Body for Body {
         match &self.shape {
             Shape::Empty => SizeHint::with_exact(0),
             Shape::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Shape::Trailed(trailed) => SizeHint::with_exact(trailed.bytes.len() as u64),
             Shape::Stream(body) => body.size_hint(),
         }
+    }
+}
+
+pin_project! {
+    /// A body of [`Bytes`] and [`BoxError`]. The combinators of http-body-util that do the same
+    /// lose the length, so an upload would have no `Content-Length`.
+    struct Plain<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> http_body::Body for Plain<B>
+where
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.project()
+            .body
+            .poll_frame(cx)
+            .map_ok(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+            .map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -121,6 +189,9 @@ impl fmt::Debug for Body {
         f.write_str(match &self.shape {
             Shape::Empty => "Body(empty)",
             Shape::Full(bytes) => return write!(f, "Body({} bytes)", bytes.len()),
+            Shape::Trailed(trailed) => {
+                return write!(f, "Body({} bytes, trailers)", trailed.bytes.len());
+            }
             Shape::Stream(_) => "Body(stream)",
         })
     }
@@ -143,3 +214,44 @@ macro_rules! body_from {
 }
 
 body_from!(Bytes, &'static [u8], &'static str, Vec<u8>, String);
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn frames(mut body: Body) -> Vec<Frame<Bytes>> {
+        let mut frames = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(frame)) =
+            http_body::Body::poll_frame(Pin::new(&mut body), &mut cx)
+        {
+            frames.push(frame.expect("bodies in memory don't fail"));
+        }
+        frames
+    }
+
+    #[test]
+    fn a_body_of_our_own_is_not_boxed_again() {
+        let body = Body::new(Body::full("hello"));
+        assert_eq!(body.as_bytes(), Some(&b"hello"[..]));
+    }
+
+    #[test]
+    fn a_boxed_body_keeps_its_length() {
+        let body = Body::new(http_body_util::Full::new(Bytes::from("hello")));
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(5));
+    }
+
+    #[test]
+    fn trailers_come_after_the_bytes() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from(1))]);
+        let frames_of = |bytes| frames(Body::with_trailers(bytes, trailers.clone()));
+        let [data, end] = &frames_of("hello")[..] else { panic!("two frames") };
+        assert_eq!(data.data_ref(), Some(&Bytes::from("hello")));
+        assert_eq!(end.trailers_ref(), Some(&trailers));
+        let [end] = &frames_of("")[..] else { panic!("no frame for no bytes") };
+        assert_eq!(end.trailers_ref(), Some(&trailers));
+    }
+}
