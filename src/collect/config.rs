@@ -1,0 +1,40 @@
+//! Which bodies are collected, and how much of them.
+
+/// How many bytes of a body are collected: 1 MiB. Far above the answer to a usual call, and
+/// still little enough that a thousand of them fit in a gibibyte; gRPC's libraries, which hold
+/// whole messages too, stop at 4 MiB.
+pub const DEFAULT_CAP: usize = 1 << 20;
+
+/// Which bodies are collected, and how much of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct CollectConfig {
+    pub(super) cap: usize,
+    pub(super) always: bool,
+}
+
+impl CollectConfig {
+    /// Those of calls that ask for it, up to [`DEFAULT_CAP`].
+    pub const fn new() -> Self {
+        Self { cap: DEFAULT_CAP, always: false }
+    }
+
+    /// How many bytes of a body are collected at most. What goes past it is passed on as a
+    /// stream.
+    pub const fn cap(mut self, bytes: usize) -> Self {
+        self.cap = bytes;
+        self
+    }
+
+    /// Whether bodies are collected of which the call says nothing (default: no).
+    pub const fn always(mut self, always: bool) -> Self {
+        self.always = always;
+        self
+    }
+}
+
+impl Default for CollectConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
