@@ -52,6 +52,11 @@ impl Entropy {
         }
     }
 
+    /// Whether it is repeatable, so that what is made from it has to be as well.
+    pub(crate) const fn is_seeded(&self) -> bool {
+        matches!(self.source, Source::Seeded(_))
+    }
+
     /// 64 random bits.
     pub(crate) fn draw(&self) -> u64 {
         match &self.source {

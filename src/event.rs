@@ -33,6 +33,11 @@ pub enum Event<'a> {
         /// Why no other is made, as a stable code: `exhausted`, `budget`, ….
         reason: &'static str,
     },
+    /// An attempt is slow, and a second one races it.
+    Hedged {
+        /// The number of the second.
+        attempt: u32,
+    },
     /// A deadline or timeout cut a call off.
     TimedOut {
         /// Which one, as a stable code: `total`, `attempt`, `connect`, `body`.
@@ -58,6 +63,8 @@ pub enum Event<'a> {
     EndpointRemoved(&'a Endpoint),
     /// An active check changed its mind about an endpoint.
     HealthChanged(&'a Endpoint, Health),
+    /// An active check of an endpoint failed, which need not change the mind; this is why.
+    ProbeFailed(&'a Endpoint, &'a (dyn std::error::Error + 'static)),
     /// Too few endpoints are eligible: all are used (`true`), or that is over (`false`).
     Panic(bool),
     /// Discovery failed; the last good set stays in use.

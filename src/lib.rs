@@ -20,6 +20,7 @@ pub mod transport;
 
 // Floor 2: the words that the rooms share.
 pub mod body;
+pub mod budget;
 pub mod call;
 pub mod classify;
 pub mod endpoint;

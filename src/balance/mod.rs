@@ -1,1 +1,101 @@
-//! Balancing over the endpoints of a service.
+//! Balancing: each attempt goes to an instance that is likely to answer, and soon.
+//!
+//! ```text
+//!  discovery ─► health ─► driver ──publishes──► snapshot ◄──loads── call: pick ─► admit ─► instance
+//!                                                                          └ refused ┘
+//! ```
+//!
+//! A task of its own drives discovery, with or without traffic, and publishes an immutable
+//! snapshot of the endpoints. A call loads it once, takes no lock, and picks the less loaded of
+//! two endpoints drawn at random ([`algo::p2c`](crate::algo::p2c)) among those that
+//!
+//! 1. are not known to be unhealthy, and whose [`Gate`] (a breaker) is open,
+//! 2. have not asked to be left alone for a while (`Retry-After`),
+//! 3. no earlier attempt of the same call went to.
+//!
+//! The third gives way first: a call that has been everywhere goes back. The second never does:
+//! if all that may be called asked to be left alone, the call waits for the first of them, or
+//! fails at once if its deadline is earlier. A pick that its gate refuses after all is picked
+//! anew, at no cost in attempts, backoff or budget.
+//!
+//! The load is Peak EWMA ([`algo::ewma`](crate::algo::ewma)) times the calls in flight, and an
+//! endpoint from which nothing comes while calls wait for it is at least as slow as its silence
+//! is long. An endpoint that has failed is *in doubt* for a while, 200 ms at first and 6.4 s
+//! after four failures in a row, and loses against every other, however busy; then it gets one
+//! call at a time until enough of them ended well. So one that fails at once is no sink, one
+//! that hangs costs few calls a timeout, a stray failure is soon forgotten, and a healed
+//! endpoint has its share back within seconds.
+//!
+//! When fewer than half of the endpoints may be called, the checks are more likely wrong than
+//! the endpoints: then all of them are used (Envoy's panic mode), or none, if you ask for that.
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use buttress::{BoxError, balance::{Balance, BalanceConfig}, call::Call, classify::PlainClassifier};
+//! use buttress::endpoint::{Endpoint, Fixed, Open};
+//! use tower::{Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+//! let addresses: [SocketAddr; 2] = ["127.0.0.1:8081".parse()?, "127.0.0.1:8082".parse()?];
+//! let mut balance = Balance::new(
+//!     BalanceConfig::new(),
+//!     Fixed::new(addresses),
+//!     |endpoint: &Endpoint| {
+//!         let port = endpoint.address().port();
+//!         service_fn(move |_: Call<()>| std::future::ready(Ok::<u16, BoxError>(port)))
+//!     },
+//!     |_: &Endpoint| Open::new(),
+//!     PlainClassifier::new(),
+//! )?;
+//! let port = balance.ready().await?.call(Call::new(())).await?;
+//! assert!(port == 8081 || port == 8082);
+//! # Ok(()) }
+//! ```
+//!
+//! # Defaults
+//!
+//! | setting | default | range | why |
+//! |---|---|---|---|
+//! | [panic threshold](DEFAULT_PANIC_THRESHOLD) | 50 % | 0 (never) to 100 % | Envoy |
+//! | [wait for a first endpoint](DEFAULT_EMPTY_WAIT) | 5 s | 0 and more | a registry's first answer takes that long at the worst |
+//! | [decay of a cost](crate::algo::ewma::DEFAULT_DECAY) | 4 s | above 0 | how long a healed endpoint is remembered as slow |
+//! | [longest `Retry-After` followed](MAX_SET_ASIDE) | 30 s | | an endpoint must not disappear for a day by one header |
+//!
+//! # Errors
+//!
+//! [`NoEndpoint`] says why nobody could be called; an error of an endpoint is wrapped in
+//! [`AtEndpoint`], which names it. To build outside of a tokio runtime is
+//! [`OutsideRuntime`].
+//!
+//! # When something is dropped
+//!
+//! A dropped call gives back its place at the endpoint and its permit. The driver ends with the
+//! last handle of the balancer, and a call that is under way is one. A call that was cut off by
+//! its deadline counts as a failure of its endpoint; one that its caller gave up only says that
+//! an answer takes at least so long.
+//!
+//! # Events
+//!
+//! `EndpointAdded`, `EndpointRemoved`, `Panic`, `DiscoveryFailed`, `DiscoveryEnded`.
+//!
+//! [`Gate`]: crate::endpoint::Gate
+
+mod config;
+mod driver;
+mod error;
+mod future;
+mod load;
+mod members;
+mod node;
+mod service;
+mod snapshot;
+
+pub use self::{
+    config::{
+        BalanceConfig, DEFAULT_EMPTY_WAIT, DEFAULT_PANIC_THRESHOLD, InvalidBalance, MAX_SET_ASIDE,
+    },
+    error::{AtEndpoint, NoEndpoint, OutsideRuntime},
+    future::BalanceFuture,
+    node::{EndpointStatus, Held},
+    service::Balance,
+};

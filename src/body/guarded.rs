@@ -5,9 +5,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::TakeWhole;
 use crate::{
     call::Asked,
     classify::{Blame, Retry, Sent, Settle, Verdict},
@@ -62,6 +64,14 @@ impl Open {
     }
 }
 
+/// The body is over: settles what is open, and lets the guard go.
+fn finish<G: Settle>(open: &mut Option<Open>, guard: &mut Option<G>, broken: bool) {
+    let Some(mut guard) = guard.take() else { return };
+    if let Some(open) = open.take() {
+        guard.settle(if broken { BROKEN_OFF } else { open.head });
+    }
+}
+
 impl<B, G: Settle> Guarded<B, G> {
     /// A body whose end decides; `head` is the verdict if nothing goes wrong.
     pub const fn open(asked: Asked, body: B, head: Verdict, guard: G) -> Self {
@@ -79,6 +89,14 @@ impl<B, G: Settle> Guarded<B, G> {
     }
 }
 
+impl<B: TakeWhole, G: Settle> TakeWhole for Guarded<B, G> {
+    fn take_whole(&mut self) -> Option<Bytes> {
+        let whole = self.body.take_whole()?;
+        finish(&mut self.open, &mut self.guard, false);
+        Some(whole)
+    }
+}
+
 impl<B: Body, G: Settle> Body for Guarded<B, G> {
     type Data = B::Data;
     type Error = B::Error;
@@ -93,11 +111,9 @@ impl<B: Body, G: Settle> Body for Guarded<B, G> {
             Some(Ok(_)) => this.body.is_end_stream(),
             Some(Err(_)) | None => true,
         };
-        if ended && let Some(mut guard) = this.guard.take() {
-            if let Some(open) = this.open.take() {
-                let broken = matches!(frame, Some(Err(_)));
-                guard.settle(if broken { BROKEN_OFF } else { open.head });
-            }
+        if ended {
+            let broken = matches!(frame, Some(Err(_)));
+            finish(this.open, this.guard, broken);
         }
         Poll::Ready(frame)
     }
@@ -115,7 +131,6 @@ impl<B: Body, G: Settle> Body for Guarded<B, G> {
 mod tests {
     use std::{cell::RefCell, io, rc::Rc, task::Waker};
 
-    use bytes::Bytes;
     use http_body_util::Full;
 
     use super::*;

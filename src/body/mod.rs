@@ -3,9 +3,11 @@
 mod guarded;
 mod replay;
 mod shape;
+mod whole;
 
 pub use self::{
     guarded::Guarded,
     replay::{ReplayBody, ReplayError, ReplaySource},
     shape::Body,
+    whole::TakeWhole,
 };

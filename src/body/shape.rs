@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use pin_project_lite::pin_project;
 
+use super::TakeWhole;
 use crate::error::BoxError;
 
 /// A request's or response's body: empty, whole in memory, or a stream of pieces.
@@ -96,6 +97,21 @@ impl Body {
             Shape::Full(bytes) => Ok(bytes),
             Shape::Trailed(trailed) => Ok(trailed.bytes),
             Shape::Stream(body) => Ok(body.collect().await?.to_bytes()),
+        }
+    }
+}
+
+impl TakeWhole for Body {
+    fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.shape {
+            Shape::Empty => Some(Bytes::new()),
+            Shape::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.shape = Shape::Empty;
+                Some(bytes)
+            }
+            // Trailers would be lost, and a stream is not whole.
+            Shape::Trailed(_) | Shape::Stream(_) => None,
         }
     }
 }

@@ -111,7 +111,10 @@ impl Trail {
 
     const fn joined(mut self, inner: &Self) -> Self {
         self.stage = inner.stage;
-        self.target = inner.target;
+        // A layer between the one that waits and the balancer's endpoints knows of none.
+        if inner.target.is_some() {
+            self.target = inner.target;
+        }
         self.sent_before |= inner.sent_before;
         self
     }
@@ -198,6 +201,18 @@ mod tests {
         assert_eq!(trail.sent(), Sent::No);
         Trail::new().enter(mark_handed_over);
         assert_eq!(trail.sent(), Sent::No, "another attempt's marks are not ours");
+    }
+
+    #[test]
+    fn a_target_is_kept_above_a_timeout_that_stands_below_the_balancer() {
+        let target = Target::new(EndpointKey::unique(), ([127, 0, 0, 1], 80).into());
+        let mut retry = Trail::new();
+        retry.enter(|| {
+            mark_target(target);
+            Trail::new().enter(mark_handed_over);
+        });
+        assert_eq!(retry.target(), Some(target));
+        assert_eq!(retry.stage(), Stage::HandedOver);
     }
 
     #[test]

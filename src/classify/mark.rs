@@ -11,25 +11,44 @@ use crate::error::BoxError;
 /// [`verdict_on_error`](super::verdict_on_error) finds it. Your own errors can do the same: return one from
 /// `source()`, and all layers know whether the request was sent and may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(Verdict);
+pub struct Mark {
+    verdict: Verdict,
+    kind: Option<&'static str>,
+}
 
 impl Mark {
     /// Marks an error with its verdict.
     #[must_use]
     pub const fn new(verdict: Verdict) -> Self {
-        Self(verdict)
+        Self { verdict, kind: None }
+    }
+
+    /// The same with a name for the kind of failure, as a stable code: `timeout`, `no_endpoint`.
+    ///
+    /// Telemetry carries it as `error.type`, where a verdict alone can't tell a timeout from a
+    /// broken connection.
+    #[must_use]
+    pub const fn named(mut self, kind: &'static str) -> Self {
+        self.kind = Some(kind);
+        self
     }
 
     /// The verdict.
     #[must_use]
     pub const fn verdict(&self) -> Verdict {
-        self.0
+        self.verdict
+    }
+
+    /// The name of the kind of failure, if it was given one.
+    #[must_use]
+    pub const fn kind(&self) -> Option<&'static str> {
+        self.kind
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.sent.fmt(f)
+        self.verdict.sent.fmt(f)
     }
 }
 

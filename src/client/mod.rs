@@ -1,1 +1,66 @@
-//! The whole stack.
+//! The whole stack: one client for one service, in ten lines.
+//!
+//! ```no_run
+//! use buttress::client::Client;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder("http://payments")
+//!     .endpoints(["127.0.0.1:8081".parse()?, "127.0.0.1:8082".parse()?])
+//!     .idempotency_keys()
+//!     .build()?;
+//! let request = http::Request::post("/charges").body(r#"{"amount": 12}"#)?;
+//! let response = client.send(request).await?;
+//! println!("{}: {:?}", response.status(), response.into_body().collect().await?);
+//! # Ok(()) }
+//! ```
+//!
+//! # The order of the stack
+//!
+//! ```text
+//! call span ─ deadline ─ key ─ retry ─ attempt span ─ service breaker ─ balance ─┬─ instance
+//!                                                                                └─ instance:
+//!                       breaker ─ load ─ attempt timeout ─ collect ─ your layers ─ transport
+//! ```
+//!
+//! Each layer's place has a reason, which stands beside it in `stack.rs`.
+//!
+//! # Defaults
+//!
+//! Those of the layers: a call may take [30 s](crate::timeout::DEFAULT_TOTAL), an attempt
+//! [10 s](crate::timeout::DEFAULT_ATTEMPT), there are [3 attempts](crate::retry), a breaker
+//! for each endpoint, none for the service, and no idempotency key: to ask for one is to say
+//! that the service honours it.
+//!
+//! # Errors
+//!
+//! Every call ends with a response or one opaque [`Error`], which says what happened, where,
+//! on which attempt, whether the request may have been carried out, and when to try again. A
+//! response is a response whatever its status: `404` and `503` are `Ok`.
+//!
+//! [`InvalidClient`] at build time says what to change.
+//!
+//! # When the future is dropped
+//!
+//! The call is given up: its attempt, its connection (HTTP/1.1) or stream (HTTP/2), its permits
+//! and its place in flight are freed at once. Nobody is blamed.
+
+mod builder;
+mod either;
+mod error;
+mod invalid;
+mod roof;
+mod stack;
+
+#[cfg(feature = "hyper")]
+mod service;
+
+#[cfg(feature = "hyper")]
+pub use self::service::{Client, Sending};
+pub use self::{
+    builder::{Builder, Layered},
+    either::{Either, EitherFuture},
+    error::{Error, Kind},
+    invalid::InvalidClient,
+    roof::{Roof, RoofFuture},
+    stack::{AttemptBody, Stack},
+};

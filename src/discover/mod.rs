@@ -1,1 +1,99 @@
-//! Where the endpoints are.
+//! Where the endpoints are: a fixed list, a watched file, or any stream.
+//!
+//! A source of endpoints is a [`Discover`]: a stream of [`Change`]s. Here are the sources and
+//! the stage that keeps one alive; health checks are another stage, and at the end stands the
+//! balancer, whose own task polls them. Nothing here needs traffic to move.
+//!
+//! ```text
+//!    Fixed ─┐
+//!     File ─┼──────────────► health::Checked ─► balancer
+//!   stream ─┴─ Resilient ─┘
+//! ```
+//!
+//! | source | what it needs around it |
+//! |---|---|
+//! | [`Fixed`] | nothing: it says its list once and ends |
+#![cfg_attr(
+    feature = "file",
+    doc = "| [`File`] | nothing: it survives a bad file and never ends |"
+)]
+//! | any other stream | [`Resilient`], unless it never ends and never fails |
+//!
+//! # Example
+//!
+//! ```
+//! use buttress::discover::{Change, Fixed, Resilient, ResilientConfig};
+//! use buttress::endpoint::Endpoint;
+//! use futures_util::{StreamExt, stream};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), buttress::BoxError> {
+//! let payments = Endpoint::new("payments-1", "127.0.0.1:40001".parse()?);
+//!
+//! // A registry whose first stream breaks and whose second is well.
+//! let mut streams = vec![
+//!     stream::iter([Ok(Change::Reset(vec![payments.clone()]))]).boxed(),
+//!     stream::iter([Err("connection reset")]).boxed(),
+//! ];
+//! let config = ResilientConfig::new()
+//!     .backoff(std::time::Duration::from_millis(1), std::time::Duration::from_millis(10))?;
+//! let mut registry = Resilient::new(
+//!     move || streams.pop().unwrap_or_else(|| stream::pending().boxed()),
+//!     config,
+//! );
+//!
+//! // The error is there to be reported; then the registry is asked anew.
+//! assert!(matches!(registry.next().await, Some(Err(_))));
+//! let change = registry.next().await.ok_or("it never ends")??;
+//! assert_eq!(change, Change::Reset(vec![payments]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Defaults
+//!
+//! | setting | default | unit, range | why |
+//! |---|---|---|---|
+//! | [`ResilientConfig::backoff`], first | 500 ms | up to the longest | a registry that restarts is soon back (Envoy) |
+//! | [`ResilientConfig::backoff`], longest | 30 s | up to a day | how stale the set may be once it is back (Envoy) |
+//! | [`ResilientConfig::keep_when_empty`] | yes | | an empty answer is more often a fault than the truth |
+#![cfg_attr(
+    feature = "file",
+    doc = "| [`File::interval`] | 500 ms | 1 ms to a day | soon enough for people and deployments; two reads of a small file a second cost nothing |"
+)]
+//!
+//! # Errors
+//!
+//! An error ends nothing: the last good set stays in use, and the driver reports it.
+//! [`Resilient`] adds [`Ended`] and [`EmptyAnswer`] to the errors of its streams.
+#![cfg_attr(
+    feature = "file",
+    doc = "[`File`] says with a [`FileError`] what is wrong in which line, once for each content."
+)]
+//!
+//! # On drop
+//!
+//! A source that is dropped is at its end. A file that is being read is read to its end on a
+//! thread of the runtime's own, and forgotten.
+//!
+//! # Events
+//!
+//! None of its own: who drives it reports
+//! [`DiscoveryFailed`](crate::Event::DiscoveryFailed) and
+//! [`DiscoveryEnded`](crate::Event::DiscoveryEnded).
+
+mod config;
+mod error;
+#[cfg(feature = "file")]
+mod file;
+mod resilient;
+mod state;
+
+#[cfg(feature = "file")]
+pub use self::file::{File, FileError, FileErrorKind};
+pub use self::{
+    config::ResilientConfig,
+    error::{EmptyAnswer, Ended, InvalidDiscover},
+    resilient::Resilient,
+};
+pub use crate::endpoint::{Change, Discover, Fixed};

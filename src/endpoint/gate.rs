@@ -14,7 +14,9 @@ use crate::{
 /// Admits calls to one endpoint, and learns what became of them. A circuit breaker is one.
 ///
 /// Admission is one step: what [`Gate::admit`] granted is granted, and its permit gives back
-/// what it took when it is dropped.
+/// what it took when it is dropped. It takes along what was [`Asked`], so that a permit which
+/// is dropped without a verdict can tell a call that its caller gave up from one that the
+/// deadline cut off.
 pub trait Gate {
     /// What an admitted call holds; it is told the verdict.
     type Permit: Settle;

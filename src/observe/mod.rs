@@ -1,1 +1,47 @@
-//! Events as `tracing` records.
+//! Hands what the layers report on to `tracing`.
+//!
+//! A layer says what happened, as an [`Event`](crate::Event); this room alone says at which
+//! level and under which name. To count instead of log, write an
+//! [`Observer`](crate::Observer) of your own.
+//!
+//! ```
+//! use buttress::{Event, Observer, observe};
+//!
+//! // Into the log:
+//! let logging = observe::tracing_observer();
+//! // Into a counter:
+//! let counting = Observer::new(|event| {
+//!     if let Event::Retrying { attempt, .. } = event {
+//!         println!("retry after attempt {attempt}"); // or a metric
+//!     }
+//! });
+//! # drop((logging, counting));
+//! ```
+//!
+//! # Events
+//!
+//! The target is `buttress`. The name is also in the field `event`, since some subscribers
+//! don't show names. Every value but an endpoint's and an error's is one of few, and all are
+//! stable: dashboards and alerts may rest on them.
+//!
+//! | name | level | fields |
+//! |---|---|---|
+//! | `buttress.retry` | DEBUG | `attempt`, `blame`, `sent`, `delay_ms` |
+//! | `buttress.gave_up` | INFO | `attempts`, `blame`, `sent`, `retry`, `reason` |
+//! | `buttress.timed_out` | INFO | `which`, `limit_ms` |
+//! | `buttress.breaker` | WARN when it opens, else INFO | `endpoint`, `address`, `state`, `reason`, `open_for_ms` |
+//! | `buttress.endpoint.added`, `.removed` | INFO | `endpoint`, `address` |
+//! | `buttress.health` | WARN when unhealthy, INFO when healthy, else DEBUG | `endpoint`, `address`, `health` |
+//! | `buttress.panic.began` | WARN | |
+//! | `buttress.panic.ended` | INFO | |
+//! | `buttress.discovery.failed` | WARN | `error` |
+//! | `buttress.discovery.ended` | WARN | |
+//!
+//! No event is an ERROR. OpenTelemetry's layer takes such an event for a failure of the span
+//! around it, but a call that was retried and succeeded did not fail; and one that failed says
+//! so to its caller, who knows how bad that is. What one call meets is INFO at most, since it
+//! happens as often as there are calls; what changes for all calls is WARN.
+
+mod events;
+
+pub use self::events::tracing_observer;

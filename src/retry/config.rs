@@ -2,8 +2,8 @@
 
 use std::{error::Error as StdError, fmt, num::NonZeroU32, time::Duration};
 
-use super::{Budget, Policy};
-use crate::{algo::backoff::Backoff, entropy::Entropy, event::Observer};
+use super::Policy;
+use crate::{algo::backoff::Backoff, budget::Budget, entropy::Entropy, event::Observer};
 
 /// Attempts in total, the first included (SRE book, "Handling Overload"; AWS standard mode).
 pub const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");

@@ -72,7 +72,6 @@
 //!
 //! [`Event::Retrying`](crate::Event::Retrying) and [`Event::GaveUp`](crate::Event::GaveUp).
 
-mod budget;
 mod config;
 mod error;
 mod future;
@@ -81,7 +80,6 @@ mod service;
 mod state;
 
 pub use self::{
-    budget::{Budget, Deposit},
     config::{
         DEFAULT_ATTEMPTS, DEFAULT_PUSHBACK_CAP, DEFAULT_REPLAY_CAP, InvalidRetry, RetryConfig,
     },
@@ -91,3 +89,4 @@ pub use self::{
     service::Retry,
     state::{Decision, Failure, Policy, StopReason},
 };
+pub use crate::budget::{Budget, Deposit};

@@ -9,6 +9,7 @@ use tower_service::Service;
 
 use super::{future::RetryFuture, layer::Shared};
 use crate::{
+    budget::Deposit,
     call::{Carrier, Replay},
     classify::Classify,
     error::BoxError,
@@ -40,7 +41,7 @@ where
     S::Error: Into<BoxError>,
     Cl: Classify<S::Response>,
 {
-    type Response = Cl::Guarded<super::Deposit>;
+    type Response = Cl::Guarded<Deposit>;
     type Error = BoxError;
     type Future = RetryFuture<S, C, Cl>;
 

@@ -34,7 +34,18 @@ impl Elapsed {
             (_, Sent::No) => Retry::Always,
             _ => Retry::IfSafe,
         };
-        Self { which, limit, mark: Mark::new(Verdict::new(Blame::Endpoint, sent, retry)) }
+        Self {
+            which,
+            limit,
+            mark: Mark::new(Verdict::new(Blame::Endpoint, sent, retry)).named("timeout"),
+        }
+    }
+
+    /// There was nothing left, so nothing was begun: nobody was called, and nobody is to blame.
+    pub(super) const fn not_begun(which: Which) -> Self {
+        let retry = Self::new(which, Duration::ZERO, Sent::No).mark.verdict().retry;
+        let verdict = Verdict::new(Blame::Nobody, Sent::No, retry);
+        Self { which, limit: Duration::ZERO, mark: Mark::new(verdict) }
     }
 
     /// Which limit passed.
@@ -43,7 +54,8 @@ impl Elapsed {
         self.which
     }
 
-    /// The limit; for a deadline that came with the call, what was left of it.
+    /// The limit; for a deadline that came with the call, what was left of it, and zero if that
+    /// was nothing.
     #[must_use]
     pub const fn limit(&self) -> Duration {
         self.limit
@@ -59,6 +71,9 @@ impl Elapsed {
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.limit;
+        if limit.is_zero() && self.sent() == Sent::No {
+            return f.write_str("the call's deadline had passed before it was begun");
+        }
         match self.which {
             Which::Total => write!(f, "the call did not end within {limit:?}"),
             Which::Attempt => write!(f, "the attempt did not end within {limit:?}"),

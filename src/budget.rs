@@ -1,4 +1,4 @@
-//! Who pays for retries.
+//! Who pays for further attempts: one budget a service, shared by its retries and hedges.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -58,6 +58,11 @@ impl Budget {
         self.update(|bucket| bucket.settle(withdrawal, succeeded));
     }
 
+    /// Tells that a retry was not made after all.
+    pub fn refund(&self, withdrawal: Withdrawal) {
+        self.update(|bucket| bucket.refund(withdrawal));
+    }
+
     fn update<T>(&self, change: impl FnOnce(&mut TokenBucket) -> T) -> T {
         let mut bucket = lock(&self.shared.bucket);
         let result = change(&mut bucket);
@@ -87,7 +92,8 @@ pub struct Deposit {
 }
 
 impl Deposit {
-    pub(super) const fn new(budget: Option<Budget>, withdrawal: Option<Withdrawal>) -> Self {
+    /// Nothing has been withdrawn for a first try, which pays in if it succeeds.
+    pub const fn new(budget: Option<Budget>, withdrawal: Option<Withdrawal>) -> Self {
         Self { budget, withdrawal }
     }
 }

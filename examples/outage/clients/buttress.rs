@@ -1,0 +1,104 @@
+//! `buttress`: one builder. Set are the service, the key, body collection, discovery, the health
+//! path, and the timeouts that fit the service; everything else is a default.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use buttress::client::{AttemptBody, Client as Stack};
+use buttress::discover::File;
+use buttress::endpoint::{Endpoint, MakeEndpoint};
+use buttress::health::{Checked, HealthConfig, HttpProbe};
+use buttress::transport::{HyperTransport, TransportConfig};
+use tower::Service;
+
+use super::{ATTEMPT, CONNECT, Calling, Client, Failure, Reply, Request, Setup, TOTAL};
+use crate::outage::BoxError;
+use crate::outage::args::Http;
+use crate::outage::witness::{Watching, Witness};
+
+/// Whether the drill can play this client.
+pub(super) const BUILT: bool = true;
+
+/// Builds the client.
+///
+/// # Errors
+/// A setting can't be.
+pub(super) async fn open(setup: Setup) -> Result<Arc<dyn Client>, BoxError> {
+    let probe = HttpProbe::new().path("/health")?;
+    let (connections, probe) = match setup.http {
+        Http::One => (TransportConfig::http1(), probe),
+        Http::Two => (TransportConfig::http2(), probe.http2()),
+    };
+    let transport = HyperTransport::new(connections.connect_timeout(CONNECT)?);
+    let witness = setup.witness;
+    let client = Stack::builder("http://payments")
+        .discover(Checked::new(File::new(setup.list), probe, HealthConfig::new()))
+        .transport(move |endpoint: &Endpoint| Watched {
+            inner: transport.make(endpoint),
+            address: endpoint.address(),
+            witness: witness.clone(),
+        })
+        .idempotency_keys()
+        .collect_bodies()
+        .deadline(TOTAL)
+        .attempt_timeout(ATTEMPT)
+        .build()?;
+    Ok(Arc::new(Buttress(client)))
+}
+
+struct Buttress(Stack);
+
+impl Client for Buttress {
+    fn call(&self, request: Request) -> Calling {
+        let call = self.0.send(request.map(buttress::body::Body::new));
+        Box::pin(async move {
+            let response = call.await.map_err(|error| Failure::new(error.kind().code()))?;
+            let status = response.status();
+            let body = response.into_body().collect().await;
+            Ok(Reply { status, body: body.map_err(|error| Failure::of(&*error))? })
+        })
+    }
+}
+
+/// Tells the witness of each attempt; it changes nothing.
+#[derive(Clone)]
+struct Watched<S> {
+    inner: S,
+    address: SocketAddr,
+    witness: Witness,
+}
+
+impl<S> Service<http::Request<AttemptBody>> for Watched<S>
+where
+    S: Service<http::Request<AttemptBody>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = WatchedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<AttemptBody>) -> Self::Future {
+        let watching = self.witness.watch(super::call_of(&request), self.address);
+        WatchedFuture { inner: Box::pin(self.inner.call(request)), _watching: watching }
+    }
+}
+
+struct WatchedFuture<F> {
+    inner: Pin<Box<F>>,
+    _watching: Watching,
+}
+
+impl<F: Future> Future for WatchedFuture<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}

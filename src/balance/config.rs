@@ -1,0 +1,116 @@
+//! The settings of a balancer.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use crate::{algo::ewma, entropy::Entropy, event::Observer};
+
+/// Below this share of endpoints that may be called, all are (Envoy, `healthy_panic_threshold`).
+pub const DEFAULT_PANIC_THRESHOLD: f64 = 0.5;
+
+/// How long a call waits for a first endpoint while none is known.
+pub const DEFAULT_EMPTY_WAIT: Duration = Duration::from_secs(5);
+
+/// The longest wish of an endpoint to be left alone that is followed.
+pub const MAX_SET_ASIDE: Duration = Duration::from_secs(30);
+
+/// The settings of a [`Balance`](super::Balance).
+#[derive(Debug)]
+pub struct BalanceConfig {
+    pub(super) panic_threshold: f64,
+    pub(super) empty_wait: Duration,
+    pub(super) decay: Duration,
+    pub(super) entropy: Entropy,
+    pub(super) observer: Observer,
+}
+
+impl BalanceConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            panic_threshold: DEFAULT_PANIC_THRESHOLD,
+            empty_wait: DEFAULT_EMPTY_WAIT,
+            decay: ewma::DEFAULT_DECAY,
+            entropy: Entropy::system(),
+            observer: Observer::none(),
+        }
+    }
+
+    /// Below which share of endpoints that may be called all of them are. 0 fails calls at once
+    /// when none may be called.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidBalance`] if it is not between 0 and 1.
+    pub fn panic_threshold(mut self, share: f64) -> Result<Self, InvalidBalance> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(InvalidBalance::PanicThreshold);
+        }
+        self.panic_threshold = share;
+        Ok(self)
+    }
+
+    /// How long a call waits for a first endpoint while none is known. The call's own deadline
+    /// bounds it as well.
+    #[must_use]
+    pub const fn empty_wait(mut self, wait: Duration) -> Self {
+        self.empty_wait = wait;
+        self
+    }
+
+    /// How fast a bad latency is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidBalance`] if it is zero.
+    pub fn decay(mut self, decay: Duration) -> Result<Self, InvalidBalance> {
+        if decay.is_zero() {
+            return Err(InvalidBalance::Decay);
+        }
+        self.decay = decay;
+        Ok(self)
+    }
+
+    /// Where the draws come from; a seed makes them repeatable.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Entropy) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Who is told of endpoints that come and go, and of discovery's failures.
+    #[must_use]
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.observer = observer;
+        self
+    }
+}
+
+impl Default for BalanceConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A setting that can't be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidBalance {
+    /// A share outside of 0 to 1.
+    PanicThreshold,
+    /// A decay of zero.
+    Decay,
+}
+
+impl fmt::Display for InvalidBalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PanicThreshold => {
+                "the panic threshold is a share: set it between 0.0 (never) and 1.0"
+            }
+            Self::Decay => "a decay of zero forgets every latency at once: set it above zero",
+        })
+    }
+}
+
+impl StdError for InvalidBalance {}

@@ -1,0 +1,186 @@
+//! An endpoint as the balancer knows it.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{config::MAX_SET_ASIDE, load::Load};
+use crate::{
+    call::{Asked, Target},
+    classify::{Blame, Pushback, Sent, Settle, Verdict},
+    endpoint::{Endpoint, EndpointKey, Gate, Health},
+    sync::{AtomicU64, Ordering},
+    time::now,
+};
+
+/// One endpoint: its service, its gate, and how it does. Shared by all snapshots it is in.
+#[derive(Debug)]
+pub(super) struct Node<S, G> {
+    pub(super) key: EndpointKey,
+    pub(super) endpoint: Endpoint,
+    pub(super) service: S,
+    pub(super) gate: G,
+    pub(super) load: Load,
+    epoch: Instant,
+    /// Until when it asked to be left alone, in nanoseconds after the epoch; 0 is not at all.
+    /// Relaxed: it stands alone.
+    set_aside: AtomicU64,
+}
+
+impl<S, G> Node<S, G> {
+    pub(super) fn new(endpoint: Endpoint, service: S, gate: G, load: Load, epoch: Instant) -> Self {
+        let key = EndpointKey::unique();
+        Self { key, endpoint, service, gate, load, epoch, set_aside: AtomicU64::new(0) }
+    }
+
+    pub(super) fn target(&self) -> Target {
+        Target::new(self.key, self.endpoint.address())
+    }
+
+    /// Leaves the endpoint alone for `wish`, or for as long as we follow such a wish.
+    fn set_aside(&self, wish: Duration, now: Instant) {
+        let until = now + wish.min(MAX_SET_ASIDE);
+        let nanos = until.saturating_duration_since(self.epoch).as_nanos();
+        self.set_aside.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Until when it is to be left alone, if that is not over.
+    pub(super) fn set_aside_until(&self, now: Instant) -> Option<Instant> {
+        let nanos = self.set_aside.load(Ordering::Relaxed);
+        if nanos == 0 {
+            return None;
+        }
+        let until = self.epoch + Duration::from_nanos(nanos);
+        (until > now).then_some(until)
+    }
+
+    /// Learns from an attempt's head or error.
+    fn learn(&self, verdict: Verdict, began: Instant, now: Instant) {
+        self.load.heard(now);
+        if Sign::of(verdict) == Sign::Good {
+            self.load.observe(now.saturating_duration_since(began), now);
+        }
+        // A wish that comes with a failure is the endpoint's. With any other answer it is about
+        // that one request (a 409 to a key whose first call still runs).
+        if let (Pushback::After(wish), true) = (verdict.pushback, verdict.is_failure()) {
+            self.set_aside(wish, now);
+        }
+    }
+}
+
+/// What an outcome says of the endpoint that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// It answered for the call, if only to say that the request was wrong.
+    Good,
+    /// It failed, or turned the call away unprocessed: that took no time, and must not make it
+    /// look fast.
+    Bad,
+    /// Nothing: the request was wrong before it was sent, or its caller gave it up.
+    None,
+}
+
+impl Sign {
+    const fn of(verdict: Verdict) -> Self {
+        match (verdict.blame, verdict.sent) {
+            (Blame::Endpoint | Blame::Service, _) => Self::Bad,
+            (Blame::Caller, _) => Self::None,
+            (_, Sent::Processed) => Self::Good,
+            (Blame::Nobody, _) => Self::Bad,
+            (Blame::Client, _) => Self::None,
+        }
+    }
+}
+
+/// What a call holds of its endpoint until its response has been read: a place in flight and
+/// the gate's permit.
+pub struct Held<S, G: Gate> {
+    node: Arc<Node<S, G>>,
+    permit: G::Permit,
+    asked: Asked,
+    began: Instant,
+    answered: bool,
+}
+
+impl<S, G: Gate> Held<S, G> {
+    pub(super) fn new(
+        node: Arc<Node<S, G>>,
+        permit: G::Permit,
+        asked: Asked,
+        began: Instant,
+    ) -> Self {
+        node.load.begin(began);
+        Self { node, permit, asked, began, answered: false }
+    }
+
+    pub(super) fn node(&self) -> &Node<S, G> {
+        &self.node
+    }
+
+    /// The head, or an error, has come: the round trip is known.
+    pub(super) fn answered(&mut self, verdict: Verdict) {
+        self.answered = true;
+        self.node.learn(verdict, self.began, now());
+    }
+}
+
+impl<S, G: Gate> Settle for Held<S, G> {
+    fn settle(&mut self, verdict: Verdict) {
+        // Not at the head: a body that breaks off is a failure too.
+        match Sign::of(verdict) {
+            Sign::Good => self.node.load.succeeded(self.began),
+            Sign::Bad => self.node.load.failed(self.began, now()),
+            Sign::None => {}
+        }
+        self.permit.settle(verdict);
+    }
+}
+
+// Not derived: a response that holds one is `Debug` whatever the service and the gate are.
+impl<S, G: Gate> fmt::Debug for Held<S, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({})", self.node.endpoint)
+    }
+}
+
+impl<S, G: Gate> Drop for Held<S, G> {
+    fn drop(&mut self) {
+        self.node.load.end();
+        if !self.answered {
+            let now = now();
+            self.node.load.heard(now);
+            if self.asked.dropped(now).is_failure() {
+                // Cut off by our own deadline.
+                self.node.load.failed(self.began, now);
+            } else {
+                // Given up by the caller, or the loser of a race. That is no failure, but it
+                // would have taken at least so long.
+                self.node.load.at_least(now.saturating_duration_since(self.began), now);
+            }
+        }
+    }
+}
+
+/// How one endpoint does, for operators and tests.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointStatus {
+    /// Which it is.
+    pub endpoint: Endpoint,
+    /// The key of its state.
+    pub key: EndpointKey,
+    /// What the active check says.
+    pub health: Health,
+    /// Whether its gate is likely to admit a call.
+    pub open: bool,
+    /// Until when it asked to be left alone.
+    pub set_aside_until: Option<Instant>,
+    /// What its next answer is expected to take.
+    pub cost: Duration,
+    /// Whether it failed a short while ago, so that others are preferred.
+    pub doubted: bool,
+    /// Calls in flight, until their responses have been read.
+    pub in_flight: u32,
+}

@@ -1,0 +1,215 @@
+//! The balancer: a handle over what all its clones share.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::task::AbortHandle;
+use tower_service::Service;
+
+use super::{
+    config::BalanceConfig,
+    driver::drive,
+    error::OutsideRuntime,
+    future::BalanceFuture,
+    node::{EndpointStatus, Held},
+    snapshot::Snapshot,
+};
+use crate::{
+    call::Carrier,
+    classify::Classify,
+    endpoint::{Discover, Endpoint, Gate, MakeEndpoint},
+    error::BoxError,
+    event::Event,
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
+    time::now,
+};
+
+/// Picks an endpoint for each call. Always ready; cheap to clone.
+pub struct Balance<S, G, Cl> {
+    shared: Arc<Shared<S, G>>,
+    classifier: Cl,
+}
+
+impl<S, G, Cl> Balance<S, G, Cl>
+where
+    S: Send + Sync + 'static,
+    G: Gate + Send + Sync + 'static,
+{
+    /// A balancer over the endpoints that `discover` names. `make` builds the service of an
+    /// endpoint, `gates` what decides whether it may be called.
+    ///
+    /// # Errors
+    ///
+    /// [`OutsideRuntime`] if there is no tokio runtime for the driver.
+    pub fn new<D, M, N>(
+        config: BalanceConfig,
+        discover: D,
+        make: M,
+        gates: N,
+        classifier: Cl,
+    ) -> Result<Self, OutsideRuntime>
+    where
+        D: Discover + Send + 'static,
+        M: MakeEndpoint<Service = S> + Send + Sync + 'static,
+        N: Fn(&Endpoint) -> G + Send + Sync + 'static,
+    {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| OutsideRuntime)?;
+        let shared = Arc::new(Shared::new(config));
+        // After the `Arc` is whole (not in `new_cyclic`): another thread may run the driver at
+        // once, and one that can't upgrade its `Weak` takes it that the last handle is gone.
+        let driver = runtime.spawn(drive(Arc::downgrade(&shared), discover, make, gates));
+        shared.driver.get_or_init(|| driver.abort_handle());
+        Ok(Self { shared, classifier })
+    }
+}
+
+impl<S, G: Gate, Cl> Balance<S, G, Cl> {
+    /// The endpoints that are known now, and how each does.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.shared.snapshot.load().statuses(now())
+    }
+
+    /// How many calls wait for an endpoint: for a first one, or for one that asked to be left
+    /// alone.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting()
+    }
+}
+
+impl<S, G, Cl: Clone> Clone for Balance<S, G, Cl> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), classifier: self.classifier.clone() }
+    }
+}
+
+impl<S, G, Cl> fmt::Debug for Balance<S, G, Cl> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Balance({} endpoints)", self.shared.snapshot.load().members.len())
+    }
+}
+
+impl<S, G, Cl, C> Service<C> for Balance<S, G, Cl>
+where
+    C: Carrier,
+    S: Service<C> + Clone,
+    S::Error: Into<BoxError>,
+    G: Gate,
+    Cl: Classify<S::Response> + Clone,
+{
+    type Response = Cl::Guarded<Held<S, G>>;
+    type Error = BoxError;
+    type Future = BalanceFuture<S, G, Cl, C>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: C) -> Self::Future {
+        BalanceFuture::new(Arc::clone(&self.shared), self.classifier.clone(), call)
+    }
+}
+
+/// What the clones of a balancer share.
+pub(super) struct Shared<S, G> {
+    pub(super) config: BalanceConfig,
+    pub(super) snapshot: ArcSwap<Snapshot<S, G>>,
+    /// What times are counted from.
+    pub(super) epoch: Instant,
+    waiting: Mutex<Waiting>,
+    panic: AtomicBool,
+    /// When the panic is looked at again, in nanoseconds after the epoch.
+    panic_due: AtomicU64,
+    driver: OnceLock<AbortHandle>,
+}
+
+/// Calls that wait for another set of endpoints.
+#[derive(Default)]
+struct Waiting {
+    wakers: HashMap<u64, Waker>,
+    next: u64,
+}
+
+/// How often the share of endpoints that may be called is counted. Gates open and close without
+/// a word, and counting takes a look at each: this bounds both the delay and the cost.
+const PANIC_INTERVAL: Duration = Duration::from_millis(100);
+
+impl<S, G> Shared<S, G> {
+    fn new(config: BalanceConfig) -> Self {
+        Self {
+            config,
+            snapshot: ArcSwap::default(),
+            epoch: now(),
+            waiting: Mutex::default(),
+            panic: AtomicBool::new(false),
+            panic_due: AtomicU64::new(0),
+            driver: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn publish(&self, snapshot: Snapshot<S, G>) {
+        self.snapshot.store(Arc::new(snapshot));
+        // Another set is another share.
+        self.panic_due.store(0, Ordering::Relaxed);
+        let wakers = std::mem::take(&mut lock(&self.waiting).wakers);
+        wakers.into_values().for_each(Waker::wake);
+    }
+
+    /// Has the waiting call `ticket` woken by the next change.
+    pub(super) fn wait(&self, ticket: &mut Option<u64>, waker: &Waker) {
+        let mut waiting = lock(&self.waiting);
+        let ticket = *ticket.get_or_insert_with(|| {
+            waiting.next += 1;
+            waiting.next
+        });
+        let old = waiting.wakers.insert(ticket, waker.clone());
+        // Somebody else's code runs when a waker is dropped: never under the lock.
+        drop(waiting);
+        drop(old);
+    }
+
+    /// The call `ticket` waits no more.
+    pub(super) fn leave(&self, ticket: u64) {
+        let old = lock(&self.waiting).wakers.remove(&ticket);
+        drop(old);
+    }
+
+    /// How many calls wait.
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.waiting).wakers.len()
+    }
+}
+
+impl<S, G: Gate> Shared<S, G> {
+    /// Whether too few endpoints may be called, so that all of them are. Counted anew when it
+    /// is due, or `at_once`, since nobody was found.
+    pub(super) fn in_panic(&self, snapshot: &Snapshot<S, G>, now: Instant, at_once: bool) -> bool {
+        let elapsed = now.saturating_duration_since(self.epoch).as_nanos() as u64;
+        // Relaxed: two calls that both count come to the same.
+        if !at_once && elapsed < self.panic_due.load(Ordering::Relaxed) {
+            return self.panic.load(Ordering::Relaxed);
+        }
+        let due = elapsed + PANIC_INTERVAL.as_nanos() as u64;
+        self.panic_due.store(due, Ordering::Relaxed);
+        let panic = snapshot.eligible_share(now) < self.config.panic_threshold;
+        if self.panic.swap(panic, Ordering::Relaxed) != panic {
+            self.config.observer.on(|| Event::Panic(panic));
+        }
+        panic
+    }
+}
+
+impl<S, G> Drop for Shared<S, G> {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.get() {
+            driver.abort();
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! A circuit that threads share.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    config::BreakerConfig,
+    event::Transitions,
+    state::{Circuit, Opens, State, Ticket},
+};
+use crate::{
+    call::Asked,
+    classify::{Settle, Verdict},
+    endpoint::{Endpoint, Gate, Refusal},
+    entropy::Entropy,
+    event::{Event, Observer},
+    sync::{AtomicU64, Mutex, Ordering, Padded, lock},
+    time,
+};
+
+/// A circuit breaker: one [`Circuit`] behind a lock, and the switch on its outside.
+///
+/// It is a handle; its clones are the same breaker. Give one to a
+/// [`BreakerLayer`](super::BreakerLayer) and keep one to look at and to force it. As a
+/// [`Gate`] it guards an endpoint of a balancer.
+///
+/// ```
+/// use buttress::breaker::{Breaker, BreakerConfig, State};
+///
+/// let breaker = Breaker::new(BreakerConfig::new());
+/// breaker.force_open();
+/// assert_eq!(breaker.state(), State::ForcedOpen);
+/// breaker.release();
+/// assert_eq!(breaker.state(), State::Closed);
+/// ```
+#[derive(Clone)]
+pub struct Breaker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// What most calls read, on a cache line that outcomes don't write.
+    mirror: Padded<Mirror>,
+    circuit: Padded<Mutex<Circuit>>,
+    entropy: Entropy,
+    observer: Observer,
+    endpoint: Option<Endpoint>,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    #[must_use]
+    pub fn new(config: BreakerConfig) -> Self {
+        Self::with_entropy(config, &Entropy::system())
+    }
+
+    /// A closed breaker whose jitter comes from a fork of `entropy`.
+    #[must_use]
+    pub fn with_entropy(config: BreakerConfig, entropy: &Entropy) -> Self {
+        let now = time::now();
+        let circuit = Circuit::new(&config, now);
+        let mirror = Mirror::new(&circuit, now);
+        Self {
+            shared: Arc::new(Shared {
+                mirror: Padded(mirror),
+                circuit: Padded(Mutex::new(circuit)),
+                entropy: entropy.fork(),
+                observer: config.observer,
+                endpoint: config.endpoint,
+            }),
+        }
+    }
+
+    /// Refuses every call until [`Breaker::release`]. Only a balancer that has too few endpoints
+    /// left may still call this one.
+    pub fn force_open(&self) {
+        self.change(|circuit, _| circuit.force_open());
+    }
+
+    /// Admits every call until [`Breaker::release`], and counts none.
+    pub fn force_closed(&self) {
+        self.change(|circuit, _| circuit.force_closed());
+    }
+
+    /// Ends what was forced: closed, as if it were new. If it was forced open, its calls come
+    /// back by the ramp. Does nothing if nothing is forced.
+    pub fn release(&self) {
+        let now = time::now();
+        self.change(|circuit, _| circuit.release(now));
+    }
+
+    /// The state at present.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let now = time::now();
+        self.change(|circuit, draw| {
+            circuit.advance(now, draw);
+            circuit.state()
+        })
+    }
+
+    /// Admits a call. While the breaker is closed and out of its ramp this is one atomic load,
+    /// for admitting changes nothing then; the clock is not read.
+    pub(super) fn enter(
+        &self,
+        asked: Asked,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Permit, Refusal> {
+        if let Some(ticket) = self.shared.mirror.admit() {
+            return Ok(self.permit(ticket, asked));
+        }
+        let now = now();
+        let ticket = self.change(|circuit, draw| circuit.admit(now, draw))?;
+        Ok(self.permit(ticket, asked))
+    }
+
+    /// Whether calls are refused at present, as far as a glance can tell. The clock is read only
+    /// if it matters.
+    pub(super) fn is_shut(&self) -> bool {
+        !self.shared.mirror.is_open(time::now)
+    }
+
+    /// The refusal to somebody who took a shut breaker for an answer.
+    pub(super) fn refusal(&self) -> Refusal {
+        let now = time::now();
+        self.change(|circuit, _| circuit.refusal(now))
+    }
+
+    fn permit(&self, ticket: Ticket, asked: Asked) -> Permit {
+        Permit { breaker: self.clone(), ticket: Some(ticket), asked }
+    }
+
+    /// Changes the circuit, and reports that when the lock is free again.
+    fn change<T>(&self, change: impl FnOnce(&mut Circuit, &mut dyn FnMut() -> f64) -> T) -> T {
+        let shared = &*self.shared;
+        let (result, transitions) = {
+            let mut circuit = lock(&shared.circuit);
+            let result = change(&mut circuit, &mut || shared.entropy.unit());
+            shared.mirror.follow(&circuit);
+            let changed = circuit.has_changed();
+            (result, changed.then(|| circuit.take_transitions()))
+        };
+        if let Some(transitions) = transitions {
+            shared.report(&transitions);
+        }
+        result
+    }
+}
+
+impl Shared {
+    #[cold]
+    fn report(&self, transitions: &Transitions) {
+        for transition in transitions.iter() {
+            self.observer.on(|| Event::Breaker {
+                endpoint: self.endpoint.as_ref(),
+                state: transition.state.code(),
+                reason: transition.reason,
+                open_for: transition.open_for,
+            });
+        }
+    }
+}
+
+impl From<BreakerConfig> for Breaker {
+    fn from(config: BreakerConfig) -> Self {
+        Self::new(config)
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self::new(BreakerConfig::new())
+    }
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker")
+            .field("endpoint", &self.shared.endpoint)
+            .field("state", &lock(&self.shared.circuit).state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Gate for Breaker {
+    type Permit = Permit;
+
+    fn is_open(&self, now: Instant) -> bool {
+        self.shared.mirror.is_open(|| now)
+    }
+
+    fn admit(&self, now: Instant, asked: Asked) -> Result<Permit, Refusal> {
+        self.enter(asked, || now)
+    }
+
+    fn admit_anyway(&self, now: Instant, asked: Asked) -> Permit {
+        if let Some(ticket) = self.shared.mirror.admit() {
+            return self.permit(ticket, asked);
+        }
+        let ticket = self.change(|circuit, draw| circuit.admit_anyway(now, draw));
+        self.permit(ticket, asked)
+    }
+
+    fn found_healthy(&self, now: Instant) {
+        self.change(|circuit, draw| {
+            circuit.advance(now, draw);
+            circuit.found_healthy();
+        });
+    }
+}
+
+/// The right to make one call, which takes the call's verdict back to the breaker that gave it.
+///
+/// Dropped without a verdict, it gives back what it holds: after the call's deadline as a
+/// failure (we cut it off), before that as nothing at all (the caller gave up).
+#[derive(Debug)]
+#[must_use = "the call is over when its permit is dropped"]
+pub struct Permit {
+    breaker: Breaker,
+    /// None once it is settled.
+    ticket: Option<Ticket>,
+    asked: Asked,
+}
+
+impl Permit {
+    fn give_back(&mut self, verdict: Verdict, now: Instant) {
+        if let Some(ticket) = self.ticket.take() {
+            self.breaker.change(|circuit, draw| circuit.record(ticket, verdict, now, draw));
+        }
+    }
+}
+
+impl Settle for Permit {
+    fn settle(&mut self, verdict: Verdict) {
+        self.give_back(verdict, time::now());
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            let now = time::now();
+            self.give_back(self.asked.dropped(now), now);
+        }
+    }
+}
+
+/// What can be known of the circuit without its lock.
+///
+/// Atomics, because calls outnumber changes by far: a closed breaker's admission takes no lock,
+/// and a balancer looks at many breakers for each call. Both words are written under the
+/// circuit's lock, and only when they change. All accesses are relaxed: each word is a whole
+/// answer by itself and orders nothing else, and what a thread was told by another (a forced
+/// state) it also sees, by coherence. A reader who comes a moment too early is one who took the
+/// lock a moment earlier: its ticket is of the generation before, and has no say.
+#[derive(Debug)]
+struct Mirror {
+    /// [`Circuit::steady`].
+    steady: AtomicU64,
+    /// When the circuit is worth asking, in nanoseconds from `origin`: [`OPEN`] is now,
+    /// [`SHUT`] is never.
+    opens: AtomicU64,
+    origin: Instant,
+}
+
+const OPEN: u64 = 0;
+const SHUT: u64 = u64::MAX;
+
+impl Mirror {
+    fn new(circuit: &Circuit, origin: Instant) -> Self {
+        let mirror = Self { steady: AtomicU64::new(0), opens: AtomicU64::new(OPEN), origin };
+        mirror.follow(circuit);
+        mirror
+    }
+
+    fn admit(&self) -> Option<Ticket> {
+        Ticket::steady(self.steady.load(Ordering::Relaxed))
+    }
+
+    fn is_open(&self, now: impl FnOnce() -> Instant) -> bool {
+        match self.opens.load(Ordering::Relaxed) {
+            OPEN => true,
+            SHUT => false,
+            at => self.nanoseconds(now()) >= at,
+        }
+    }
+
+    fn follow(&self, circuit: &Circuit) {
+        let opens = match circuit.opens() {
+            Opens::Now => OPEN,
+            Opens::At(at) => self.nanoseconds(at),
+            Opens::Never => SHUT,
+        };
+        put(&self.steady, circuit.steady());
+        put(&self.opens, opens);
+    }
+
+    /// 584 years fit.
+    fn nanoseconds(&self, at: Instant) -> u64 {
+        let since: Duration = at.saturating_duration_since(self.origin);
+        u64::try_from(since.as_nanos()).unwrap_or(SHUT - 1)
+    }
+}
+
+/// Writes only what is new, so that the line stays shared among its readers.
+fn put(word: &AtomicU64, value: u64) {
+    if word.load(Ordering::Relaxed) != value {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib breaker::handle`: every order in which two
+/// threads can do these things.
+#[cfg(all(test, buttress_loom))]
+mod tests {
+    use loom::{
+        sync::atomic::{AtomicBool, AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    fn tripped(config: BreakerConfig) -> Breaker {
+        let breaker = Breaker::new(config);
+        let now = time::now();
+        for _ in 0..5 {
+            let mut permit = breaker.admit(now, Asked::default()).expect("it is closed");
+            permit.settle(Verdict::TIMED_OUT);
+        }
+        breaker
+    }
+
+    #[test]
+    fn who_was_told_that_it_is_forced_open_is_refused() {
+        loom::model(|| {
+            let breaker = Breaker::new(BreakerConfig::new());
+            let told = Arc::new(AtomicBool::new(false));
+            let (forced, telling) = (breaker.clone(), Arc::clone(&told));
+            let other = thread::spawn(move || {
+                forced.force_open();
+                telling.store(true, Ordering::Release);
+            });
+            if told.load(Ordering::Acquire) {
+                assert!(!breaker.is_open(time::now()));
+                assert!(breaker.admit(time::now(), Asked::default()).is_err());
+            } else {
+                drop(breaker.admit(time::now(), Asked::default()));
+            }
+            other.join().expect("it only forces");
+        });
+    }
+
+    #[test]
+    fn two_threads_get_one_probe_where_there_is_one() {
+        loom::model(|| {
+            let breaker = tripped(BreakerConfig::new().probes(1).expect("one"));
+            breaker.found_healthy(time::now());
+            let admitted = Arc::new(AtomicUsize::new(0));
+            let probe = |breaker: Breaker, admitted: Arc<AtomicUsize>| {
+                let permit = breaker.admit(time::now(), Asked::default());
+                admitted.fetch_add(usize::from(permit.is_ok()), Ordering::Relaxed);
+                permit
+            };
+            let (theirs, counted) = (breaker.clone(), Arc::clone(&admitted));
+            let other = thread::spawn(move || probe(theirs, counted));
+            let own = probe(breaker.clone(), Arc::clone(&admitted));
+            let others = other.join().expect("it only asks");
+            assert_eq!(admitted.load(Ordering::Relaxed), 1);
+            drop((own, others));
+            let (state, idle) = (breaker.state(), State::HalfOpen { under_way: 0, succeeded: 0 });
+            assert_eq!(state, idle);
+        });
+    }
+
+    #[test]
+    fn a_late_outcome_never_undoes_a_release() {
+        loom::model(|| {
+            let config = BreakerConfig::new().consecutive_failures(1).expect("one");
+            let breaker = Breaker::new(config);
+            let mut permit = breaker.admit(time::now(), Asked::default()).expect("closed");
+            let forced = breaker.clone();
+            let other = thread::spawn(move || {
+                forced.force_closed();
+                forced.release();
+            });
+            permit.settle(Verdict::TIMED_OUT);
+            other.join().expect("it only forces and releases");
+            assert_eq!(breaker.state(), State::Closed);
+            assert!(breaker.is_open(time::now()));
+        });
+    }
+}

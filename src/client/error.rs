@@ -1,0 +1,244 @@
+//! The one error of a client.
+
+use std::{error::Error as StdError, fmt, time::Instant};
+
+use crate::{
+    balance::NoEndpoint,
+    call::{Attempt, Attempts},
+    classify::{Blame, Mark, Marked, Pushback, Sent, Verdict, verdict_on_error},
+    collect::BrokenBody,
+    endpoint::Refusal,
+    error::{BoxError, find},
+    idempotency::InvalidKey,
+    retry::GaveUp,
+    timeout::Elapsed,
+};
+
+/// Why a call has no response.
+///
+/// `Display` says what happened, where, on which attempt, and whether the request may have been
+/// carried out; [`source`](StdError::source) says the rest.
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    sent: Sent,
+    attempts: Attempts,
+    retry_at: Option<Instant>,
+    now: Instant,
+    source: BoxError,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A deadline or timeout passed.
+    Timeout,
+    /// No connection could be made.
+    Connect,
+    /// The connection broke, or what came over it could not be read.
+    Connection,
+    /// The response's body broke off while it was collected.
+    Body,
+    /// No endpoint is known, or none may be called now.
+    NoEndpoint,
+    /// The service's circuit breaker is open.
+    Rejected,
+    /// The request can't be sent as it is.
+    Request,
+    /// Something else, from a layer of your own.
+    Other,
+}
+
+impl Kind {
+    /// A stable code, for counters.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Connection => "connection",
+            Self::Body => "body",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Rejected => "rejected",
+            Self::Request => "request",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Error {
+    pub(super) fn new(source: BoxError, now: Instant) -> Self {
+        let gave_up = find::<GaveUp>(&*source);
+        let attempts = gave_up.map(|error| error.attempts().clone()).unwrap_or_default();
+        let verdict = verdict_on_error(&*source);
+        let kind = kind(&*source, verdict);
+        let retry_at = retry_at(&*source, &attempts, now);
+        Self {
+            inner: Box::new(Inner { kind, sent: verdict.sent, attempts, retry_at, now, source }),
+        }
+    }
+
+    /// What kind of failure it was.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.inner.kind
+    }
+
+    /// Whether the request may have been carried out, by any of the attempts.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.inner.sent
+    }
+
+    /// The attempts, in order: where each went, what came of it, how long it took. None were
+    /// made where the call was refused before its first.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.inner.attempts
+    }
+
+    /// When to call again, where the service or a breaker said so.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.inner.retry_at
+    }
+
+    /// A deadline or timeout passed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.inner.kind == Kind::Timeout
+    }
+
+    /// No connection could be made.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        self.inner.kind == Kind::Connect
+    }
+
+    /// No endpoint is known, or none may be called now.
+    #[must_use]
+    pub fn is_no_endpoint(&self) -> bool {
+        self.inner.kind == Kind::NoEndpoint
+    }
+
+    /// The service's circuit breaker is open.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        self.inner.kind == Kind::Rejected
+    }
+
+    /// The request can't be sent as it is.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.inner.kind == Kind::Request
+    }
+}
+
+fn kind(error: &(dyn StdError + 'static), verdict: Verdict) -> Kind {
+    let cut_off = find::<Elapsed>(error).is_some();
+    if find::<NoEndpoint>(error).is_some() {
+        Kind::NoEndpoint
+    } else if find::<Refusal>(error).is_some() {
+        Kind::Rejected
+    } else if cut_off {
+        Kind::Timeout
+    } else if find::<BrokenBody>(error).is_some() {
+        Kind::Body
+    } else if find::<InvalidKey>(error).is_some() {
+        Kind::Request
+    } else {
+        match (verdict.blame, verdict.sent) {
+            (Blame::Client, _) => Kind::Request,
+            (Blame::Endpoint, Sent::No) => Kind::Connect,
+            (Blame::Endpoint | Blame::Service | Blame::Nobody, _) if of_transport(error) => {
+                Kind::Connection
+            }
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// Whether the transport, or io beneath it, had a hand in it.
+fn of_transport(error: &(dyn StdError + 'static)) -> bool {
+    #[cfg(feature = "hyper")]
+    if find::<hyper::Error>(error).is_some()
+        || find::<hyper_util::client::legacy::Error>(error).is_some()
+    {
+        return true;
+    }
+    find::<std::io::Error>(error).is_some()
+}
+
+fn retry_at(
+    error: &(dyn StdError + 'static),
+    attempts: &Attempts,
+    now: Instant,
+) -> Option<Instant> {
+    if let Some(NoEndpoint::SetAside { retry_at, .. }) = find(error) {
+        return Some(*retry_at);
+    }
+    if let Some(refusal) = find::<Refusal>(error) {
+        return refusal.retry_at;
+    }
+    match attempts.last()?.verdict.pushback {
+        Pushback::After(wait) => now.checked_add(wait),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, sent, attempts, retry_at, now, source } = &*self.inner;
+        f.write_str(match kind {
+            Kind::Timeout => "the call took too long",
+            Kind::Connect => "no connection could be made",
+            Kind::Connection => "the connection broke",
+            Kind::Body => "the response's body broke off",
+            Kind::NoEndpoint => "there is no endpoint to call",
+            Kind::Rejected => "the circuit breaker is open",
+            Kind::Request => "the request can't be sent",
+            Kind::Other => "the call failed",
+        })?;
+        match attempts.last() {
+            Some(last) => {
+                write!(f, " on attempt {}", last.number)?;
+                if let Some(target) = last.target {
+                    write!(f, " (to {})", target.address)?;
+                }
+            }
+            // The levels below are for `source()`, but this one has no attempt to speak of.
+            None if !source.is::<Mark>() && !source.is::<Marked>() => {
+                write!(f, " before the first attempt ended")?;
+            }
+            None => {}
+        }
+        write!(f, "; {sent}")?;
+        if let Some(at) = retry_at {
+            write!(f, "; try again in {:?}", at.saturating_duration_since(*now))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.inner.kind)
+            .field("sent", &self.inner.sent)
+            .field("attempts", &&*self.inner.attempts)
+            .field("retry_at", &self.inner.retry_at)
+            .field("source", &self.inner.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.inner.source)
+    }
+}

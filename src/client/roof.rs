@@ -1,0 +1,127 @@
+//! Where a plain request enters the stack, and one opaque error leaves it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{
+    Request, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{Error, InvalidClient};
+use crate::{
+    body::Body,
+    call::{BodyMode, Call, Words},
+    error::BoxError,
+    time::now,
+};
+
+/// What the roof has to know of the service.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    /// The body belongs to the attempt, unless a call says that it is meant to last.
+    collects: bool,
+}
+
+/// The roof of the stack. Requests may name the service or only a path of it.
+///
+/// [`Words`] in a request's extensions become the call's own.
+#[derive(Clone, Debug)]
+pub struct Roof<S> {
+    inner: S,
+    target: Arc<Target>,
+}
+
+impl<S> Roof<S> {
+    pub(super) fn new(inner: S, target: Target) -> Self {
+        Self { inner, target: Arc::new(target) }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Roof<S>
+where
+    B: Into<Body>,
+    S: Service<Call<Request<Body>>, Error = BoxError>,
+{
+    type Response = S::Response;
+    type Error = Error;
+    type Future = RoofFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(|error| Error::new(error, now()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut request = request.map(Into::into);
+        let mut words: Words = if request.extensions().is_empty() {
+            Words::new()
+        } else {
+            request.extensions_mut().remove().unwrap_or_default()
+        };
+        if self.target.collects && words.body == BodyMode::Timely {
+            words.body = BodyMode::Collected;
+        }
+        self.target.complete(request.uri_mut());
+        RoofFuture { inner: self.inner.call(Call::with_words(request, words)) }
+    }
+}
+
+impl Target {
+    /// Reads the scheme and the name of a service.
+    pub(super) fn parse(service: &str, collects: bool) -> Result<Self, InvalidClient> {
+        let wrong = || {
+            InvalidClient::new(format!(
+                "{service:?} names no service: say its scheme and name, such as \"http://payments\""
+            ))
+        };
+        let parts = service.parse::<Uri>().map_err(|_| wrong())?.into_parts();
+        let path = parts.path_and_query.as_ref().map_or("", |path| path.as_str());
+        match (parts.scheme, parts.authority) {
+            (Some(scheme), Some(authority)) if matches!(path, "" | "/") => {
+                Ok(Self { scheme, authority, collects })
+            }
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Gives a request for a path alone the name of the service.
+    fn complete(&self, uri: &mut Uri) {
+        if uri.authority().is_some() {
+            return;
+        }
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        *uri = Uri::from_parts(parts).expect("scheme, authority and path make a URI");
+    }
+}
+
+pin_project! {
+    /// The future of [`Roof`].
+    #[derive(Debug)]
+    pub struct RoofFuture<F> {
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F, T> Future for RoofFuture<F>
+where
+    F: Future<Output = Result<T, BoxError>>,
+{
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(self.project().inner.poll(cx));
+        Poll::Ready(result.map_err(|error| Error::new(error, now())))
+    }
+}

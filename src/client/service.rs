@@ -1,0 +1,131 @@
+//! The client: the stack behind one box.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{AttemptBody, Builder, Error};
+use crate::{
+    body::{Body, TakeWhole},
+    error::BoxError,
+    transport::{HyperTransport, TransportConfig},
+};
+
+/// Calls one service: deadline, retries, breakers, keys, balancing and traces in one.
+///
+/// Cheap to clone; clones share connections, breakers and budget. What runs in the background
+/// (discovery, health checks) ends with the last of them.
+#[derive(Clone)]
+pub struct Client {
+    stack: Arc<dyn Erased>,
+}
+
+/// The stack with its type erased: one box for each call, at the roof, nowhere else.
+trait Erased: Send + Sync {
+    fn send(&self, request: Request<Body>) -> Sending;
+}
+
+/// A call that is under way.
+///
+/// Dropped, it gives the call up: nothing more is sent, and what it held is free.
+#[must_use = "a call is made while its future is polled"]
+pub struct Sending {
+    future: Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>,
+}
+
+impl Client {
+    /// Begins a client for a service: `http://payments`. The name stands in `Host` and
+    /// `:authority`; the connections go to the endpoints.
+    pub fn builder(service: impl Into<String>) -> Builder<HyperTransport<AttemptBody>> {
+        Builder::new(service.into(), HyperTransport::new(TransportConfig::http1()))
+    }
+
+    pub(super) fn new<S, B>(stack: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Error>,
+        S: Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body + TakeWhole + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        Self { stack: Arc::new(Whole(stack)) }
+    }
+
+    /// Sends a request. Its URI may be a path alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if there is no response. A response of any status is `Ok`.
+    pub fn send<B: Into<Body>>(&self, request: Request<B>) -> Sending {
+        self.stack.send(request.map(Into::into))
+    }
+}
+
+struct Whole<S>(S);
+
+impl<S, B> Erased for Whole<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Error>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body + TakeWhole + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn send(&self, request: Request<Body>) -> Sending {
+        let mut stack = self.0.clone();
+        let future = Box::pin(async move {
+            poll_fn(|cx| stack.poll_ready(cx)).await?;
+            let response = stack.call(request).await?;
+            // A body that was collected is whole: it needs none of its wrappers any more.
+            Ok(response.map(|mut body| match body.take_whole() {
+                Some(whole) => Body::full(whole),
+                None => Body::new(body),
+            }))
+        });
+        Sending { future }
+    }
+}
+
+impl<B: Into<Body>> Service<Request<B>> for Client {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Sending;
+
+    /// Always ready: a call waits in its own future, where its deadline counts.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Sending {
+        self.send(request)
+    }
+}
+
+impl Future for Sending {
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl fmt::Debug for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sending")
+    }
+}

@@ -1,0 +1,336 @@
+//! Levels and names of what the layers report. They live here and nowhere else.
+
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::{
+    classify::{Blame, Retry, Sent, Verdict},
+    endpoint::{Endpoint, Health},
+    event::{Event, Observer},
+};
+
+/// An observer that hands every event on to `tracing`.
+///
+/// It costs nothing beyond the look at the level where no subscriber wants the event.
+#[must_use]
+pub fn tracing_observer() -> Observer {
+    Observer::new(emit)
+}
+
+/// One event, with the target, the level and the name that the room's docs list.
+macro_rules! event {
+    ($level:ident, $name:literal, $message:literal $(, $field:ident = $value:expr)* $(,)?) => {
+        tracing::event!(
+            name: $name,
+            target: "buttress",
+            Level::$level,
+            { event = $name $(, $field = $value)* },
+            $message
+        )
+    };
+}
+
+fn emit(event: &Event<'_>) {
+    match event {
+        Event::Retrying { attempt, verdict, delay } => event!(
+            DEBUG,
+            "buttress.retry",
+            "an attempt failed; another follows",
+            attempt = i64::from(*attempt),
+            blame = blame(verdict),
+            sent = sent(verdict),
+            delay_ms = millis(*delay),
+        ),
+        Event::GaveUp { attempts, verdict, reason } => event!(
+            INFO,
+            "buttress.gave_up",
+            "an attempt failed; no other follows",
+            attempts = i64::from(*attempts),
+            blame = blame(verdict),
+            sent = sent(verdict),
+            retry = retry(verdict),
+            reason = reason,
+        ),
+        Event::Hedged { attempt } => event!(
+            DEBUG,
+            "buttress.hedge",
+            "an attempt is slow; a second one races it",
+            attempt = i64::from(*attempt),
+        ),
+        Event::TimedOut { which, limit } => event!(
+            INFO,
+            "buttress.timed_out",
+            "the time was up",
+            which = which,
+            limit_ms = millis(*limit),
+        ),
+        Event::Breaker { endpoint, state, reason, open_for } => {
+            breaker(*endpoint, state, reason, *open_for);
+        }
+        Event::EndpointAdded(endpoint) => event!(
+            INFO,
+            "buttress.endpoint.added",
+            "an endpoint came",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+        ),
+        Event::EndpointRemoved(endpoint) => event!(
+            INFO,
+            "buttress.endpoint.removed",
+            "an endpoint went",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+        ),
+        Event::HealthChanged(endpoint, health) => health_changed(endpoint, *health),
+        Event::ProbeFailed(endpoint, error) => event!(
+            DEBUG,
+            "buttress.health.probe_failed",
+            "an active check failed",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+            error = *error,
+        ),
+        Event::Panic(true) => {
+            event!(WARN, "buttress.panic.began", "too few endpoints are eligible; all are used",)
+        }
+        Event::Panic(false) => {
+            event!(INFO, "buttress.panic.ended", "enough endpoints are eligible again",)
+        }
+        Event::DiscoveryFailed(error) => event!(
+            WARN,
+            "buttress.discovery.failed",
+            "discovery failed; the last good set stays in use",
+            error = *error,
+        ),
+        Event::DiscoveryEnded => event!(
+            WARN,
+            "buttress.discovery.ended",
+            "discovery ended; the last good set stays in use",
+        ),
+    }
+}
+
+/// A level is fixed where an event is written, so each level has a line of its own.
+fn breaker(
+    endpoint: Option<&Endpoint>,
+    state: &'static str,
+    reason: &'static str,
+    open_for: Option<Duration>,
+) {
+    let id = endpoint.map(Endpoint::id);
+    let address = endpoint.map(|endpoint| tracing::field::display(endpoint.address()));
+    let open_for_ms = open_for.map(millis);
+    if matches!(state, "open" | "forced_open") {
+        event!(
+            WARN,
+            "buttress.breaker",
+            "a circuit breaker changed its state",
+            endpoint = id,
+            address = address,
+            state = state,
+            reason = reason,
+            open_for_ms = open_for_ms,
+        );
+    } else {
+        event!(
+            INFO,
+            "buttress.breaker",
+            "a circuit breaker changed its state",
+            endpoint = id,
+            address = address,
+            state = state,
+            reason = reason,
+            open_for_ms = open_for_ms,
+        );
+    }
+}
+
+fn health_changed(endpoint: &Endpoint, health: Health) {
+    let address = tracing::field::display(endpoint.address());
+    match health {
+        Health::Unhealthy => event!(
+            WARN,
+            "buttress.health",
+            "an endpoint failed its checks",
+            endpoint = endpoint.id(),
+            address = address,
+            health = "unhealthy",
+        ),
+        Health::Healthy => event!(
+            INFO,
+            "buttress.health",
+            "an endpoint passed its checks",
+            endpoint = endpoint.id(),
+            address = address,
+            health = "healthy",
+        ),
+        Health::Pending => event!(
+            DEBUG,
+            "buttress.health",
+            "an endpoint awaits its first check",
+            endpoint = endpoint.id(),
+            address = address,
+            health = "pending",
+        ),
+        Health::Unchecked => event!(
+            DEBUG,
+            "buttress.health",
+            "an endpoint is not checked",
+            endpoint = endpoint.id(),
+            address = address,
+            health = "unchecked",
+        ),
+    }
+}
+
+/// As `i64`, which every subscriber takes for a number: OpenTelemetry's layer makes a text of
+/// a `u64`.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+const fn blame(verdict: &Verdict) -> &'static str {
+    match verdict.blame {
+        Blame::Nobody => "nobody",
+        Blame::Client => "client",
+        Blame::Endpoint => "endpoint",
+        Blame::Service => "service",
+        Blame::Caller => "caller",
+    }
+}
+
+const fn sent(verdict: &Verdict) -> &'static str {
+    match verdict.sent {
+        Sent::No => "no",
+        Sent::Maybe => "maybe",
+        Sent::Processed => "processed",
+    }
+}
+
+const fn retry(verdict: &Verdict) -> &'static str {
+    match verdict.retry {
+        Retry::Never => "never",
+        Retry::IfSafe => "if_safe",
+        Retry::Always => "always",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fmt,
+        net::SocketAddr,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing::{Subscriber, field::Visit};
+    use tracing_subscriber::{Layer, layer::Context, prelude::*};
+
+    use super::*;
+
+    /// One line for each event.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Lines {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            let metadata = event.metadata();
+            assert_eq!(metadata.target(), "buttress");
+            let mut line = Line(format!("{} {}", metadata.level(), metadata.name()));
+            event.record(&mut line);
+            self.0.lock().expect("no test panics with the lock").push(line.0);
+        }
+    }
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+            match field.name() {
+                "message" => {}
+                "event" => assert_eq!(self.0.split(' ').nth(1), Some(&*format!("{value:?}"))),
+                name => self.0.push_str(&format!(" {name}={value:?}")),
+            }
+        }
+
+        fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+            self.record_debug(field, &format_args!("{value}"));
+        }
+    }
+
+    fn lines<const N: usize>(events: [Event<'_>; N]) -> Vec<String> {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        let observer = tracing_observer();
+        tracing::subscriber::with_default(subscriber, || {
+            for event in events {
+                observer.on(|| event);
+            }
+        });
+        let lines = lines.0.lock().expect("no test panics with the lock");
+        lines.clone()
+    }
+
+    fn endpoint() -> Endpoint {
+        Endpoint::new("orders-2", SocketAddr::from(([10, 0, 0, 7], 8080)))
+    }
+
+    #[test]
+    fn each_event_has_its_name_its_level_and_its_fields() {
+        let endpoint = endpoint();
+        let error = std::io::Error::other("no file");
+        let verdict = Verdict::new(Blame::Service, Sent::Maybe, Retry::IfSafe);
+        let second = Duration::from_secs(1);
+        let breaker = |state, endpoint, open_for| Event::Breaker {
+            endpoint,
+            state,
+            reason: "consecutive",
+            open_for,
+        };
+        let events = [
+            Event::Retrying { attempt: 1, verdict, delay: Duration::from_micros(2500) },
+            Event::GaveUp { attempts: 3, verdict, reason: "budget" },
+            Event::TimedOut { which: "attempt", limit: second },
+            breaker("open", Some(&endpoint), Some(second)),
+            breaker("half_open", None, None),
+            breaker("forced_open", None, None),
+            Event::EndpointAdded(&endpoint),
+            Event::EndpointRemoved(&endpoint),
+            Event::HealthChanged(&endpoint, Health::Unhealthy),
+            Event::HealthChanged(&endpoint, Health::Healthy),
+            Event::HealthChanged(&endpoint, Health::Pending),
+            Event::HealthChanged(&endpoint, Health::Unchecked),
+            Event::Panic(true),
+            Event::Panic(false),
+            Event::DiscoveryFailed(&error),
+            Event::DiscoveryEnded,
+        ];
+        let at = "endpoint=orders-2 address=10.0.0.7:8080";
+        let expected = [
+            "DEBUG buttress.retry attempt=1 blame=service sent=maybe delay_ms=2".to_owned(),
+            "INFO buttress.gave_up attempts=3 blame=service sent=maybe retry=if_safe reason=budget"
+                .to_owned(),
+            "INFO buttress.timed_out which=attempt limit_ms=1000".to_owned(),
+            format!("WARN buttress.breaker {at} state=open reason=consecutive open_for_ms=1000"),
+            "INFO buttress.breaker state=half_open reason=consecutive".to_owned(),
+            "WARN buttress.breaker state=forced_open reason=consecutive".to_owned(),
+            format!("INFO buttress.endpoint.added {at}"),
+            format!("INFO buttress.endpoint.removed {at}"),
+            format!("WARN buttress.health {at} health=unhealthy"),
+            format!("INFO buttress.health {at} health=healthy"),
+            format!("DEBUG buttress.health {at} health=pending"),
+            format!("DEBUG buttress.health {at} health=unchecked"),
+            "WARN buttress.panic.began".to_owned(),
+            "INFO buttress.panic.ended".to_owned(),
+            "WARN buttress.discovery.failed error=no file".to_owned(),
+            "WARN buttress.discovery.ended".to_owned(),
+        ];
+        assert_eq!(lines(events), expected);
+    }
+
+    #[test]
+    fn nothing_happens_when_nobody_listens() {
+        tracing_observer().on(|| Event::Panic(true));
+    }
+}

@@ -1,0 +1,101 @@
+//! The span of a whole call.
+
+use std::task::{Context, Poll};
+
+use http::Response;
+use tower_layer::Layer;
+use tower_service::Service;
+use tracing::{Span, field::Empty};
+
+use super::{
+    config::TraceConfig,
+    describe,
+    future::{ResponseFuture, nobody_listens},
+    parent,
+};
+use crate::{
+    call::{Carrier, HttpHead},
+    error::BoxError,
+};
+
+/// Puts a span around each call, its retries and backoffs included. Stands above retry.
+///
+/// Its kind is INTERNAL: what goes over the wire are the [attempts](super::AttemptSpanLayer)
+/// within. Only the outcome that the caller gets is recorded, so a call that was retried and
+/// succeeded is no error.
+#[derive(Clone, Debug, Default)]
+pub struct CallSpanLayer {
+    config: TraceConfig,
+}
+
+impl CallSpanLayer {
+    /// The layer.
+    #[must_use]
+    pub const fn new(config: TraceConfig) -> Self {
+        Self { config }
+    }
+}
+
+impl<S> Layer<S> for CallSpanLayer {
+    type Service = CallSpan<S>;
+
+    fn layer(&self, inner: S) -> CallSpan<S> {
+        CallSpan { inner, config: self.config.clone() }
+    }
+}
+
+/// The service of [`CallSpanLayer`].
+#[derive(Clone, Debug)]
+pub struct CallSpan<S> {
+    inner: S,
+    config: TraceConfig,
+}
+
+impl<S, C, B> Service<C> for CallSpan<S>
+where
+    C: Carrier,
+    C::Request: HttpHead,
+    S: Service<C, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<B>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, call: C) -> Self::Future {
+        let span = open(call.request(), &self.config);
+        if span.is_disabled() {
+            return ResponseFuture::bare(self.inner.call(call));
+        }
+        let words = call.words();
+        parent::adopt(&span, words.and_then(|words| words.trace.as_ref()));
+        let asked = words.map(|words| words.asked()).unwrap_or_default();
+        let inner = span.in_scope(|| self.inner.call(call));
+        ResponseFuture::new(inner, span, asked, None)
+    }
+}
+
+fn open<R: HttpHead>(request: &R, config: &TraceConfig) -> Span {
+    if nobody_listens() {
+        return Span::none();
+    }
+    // The fields are made within the macro, so only if the span is wanted.
+    tracing::info_span!(
+        target: "buttress",
+        "call",
+        "otel.kind" = "internal",
+        "otel.name" = %format_args!("call {}", describe::name(request, config)),
+        "otel.status_code" = Empty,
+        "otel.status_description" = Empty,
+        "http.request.method" = describe::method(request, config),
+        "http.request.method_original" = describe::method_original(request, config),
+        "server.address" = describe::address(request),
+        "server.port" = describe::port(request),
+        "http.response.status_code" = Empty,
+        "error.type" = Empty,
+    )
+}

@@ -1,0 +1,122 @@
+//! The client over real sockets.
+#![cfg(feature = "hyper")]
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use buttress::{
+    BoxError,
+    call::Attempts,
+    classify::Sent,
+    client::{Client, Kind},
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use support::{Server, nobody};
+
+fn text(status: u16, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status.try_into().expect("a status");
+    response
+}
+
+#[tokio::test]
+async fn calls_a_service_by_its_name_at_its_endpoints() -> Result<(), BoxError> {
+    for http2 in [false, true] {
+        let server = Server::start(async |request| {
+            let host = match request.headers().get("host") {
+                Some(host) => host.to_str().unwrap_or_default().to_owned(),
+                None => request.uri().authority().map(ToString::to_string).unwrap_or_default(),
+            };
+            Response::new(Full::new(format!("{host}{}", request.uri().path()).into()))
+        })
+        .await;
+        let mut builder = Client::builder("http://payments").endpoints([server.address()]);
+        if http2 {
+            builder = builder.http2();
+        }
+        let client = builder.build()?;
+        let response = client.send(Request::get("/charges").body(())?).await?;
+        assert_eq!(response.into_body().collect().await?, "payments/charges", "{http2}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_keyed_post_goes_elsewhere_with_the_same_key() -> Result<(), BoxError> {
+    let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+    let served = Arc::new(AtomicU32::new(0));
+    let server = |status| {
+        let (keys, served) = (Arc::clone(&keys), Arc::clone(&served));
+        Server::start(move |request: Request<hyper::body::Incoming>| {
+            let key = request.headers()["idempotency-key"].to_str().unwrap_or_default().to_owned();
+            keys.lock().expect("no test panics with it").push(key);
+            served.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(text(status, "done"))
+        })
+    };
+    let (bad, good) = (server(503).await, server(200).await);
+    let client = Client::builder("http://payments")
+        .endpoints([bad.address(), good.address()])
+        .idempotency_keys()
+        .collect_bodies()
+        .build()?;
+    for _ in 0..10 {
+        let response = client.send(Request::post("/charges").body("{}")?).await?;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.into_body().as_bytes(), Some(&b"done"[..]));
+    }
+    let keys = keys.lock().expect("no test panics with it");
+    let distinct: HashSet<&String> = keys.iter().collect();
+    assert_eq!(distinct.len(), 10, "one key a call, whatever its attempts");
+    assert!(keys.len() > 10, "the bad endpoint was tried");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_costs_no_call() -> Result<(), BoxError> {
+    let server = Server::start(async |_| text(200, "here")).await;
+    let client = Client::builder("http://orders")
+        .endpoints([nobody(), server.address(), nobody()])
+        .build()?;
+    for _ in 0..50 {
+        let response = client.send(Request::post("/").body("no key")?).await?;
+        assert_eq!(response.status(), 200);
+        let attempts = response.extensions().get::<Attempts>();
+        assert!(attempts.is_none_or(|attempts| attempts[0].verdict.sent == Sent::No));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_error_tells_what_happened_where_and_whether_it_may_have_been_carried_out()
+-> Result<(), BoxError> {
+    let server = Server::start(async |_| std::future::pending().await).await;
+    let client = Client::builder("http://orders")
+        .endpoints([server.address()])
+        .deadline(Duration::from_millis(200))
+        .attempt_timeout(Duration::from_millis(80))
+        .build()?;
+    let error = client.send(Request::get("/").body(())?).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), Kind::Timeout);
+    assert_eq!(error.sent(), Sent::Maybe);
+    assert!(error.attempts().len() >= 2, "{error:?}");
+    assert_eq!(error.attempts()[0].target.map(|target| target.address), Some(server.address()));
+    let words = error.to_string();
+    assert!(words.contains(&server.address().to_string()), "{words}");
+    assert!(words.contains("may have been carried out"), "{words}");
+
+    let client = Client::builder("http://orders").endpoints([nobody()]).build()?;
+    let error = client.send(Request::post("/").body(())?).await.expect_err("nobody listens");
+    assert_eq!((error.kind(), error.sent()), (Kind::Connect, Sent::No), "{error:?}");
+    Ok(())
+}
