@@ -58,6 +58,11 @@ impl Budget {
         self.update(|bucket| bucket.settle(withdrawal, succeeded));
     }
 
+    /// Tells that a retry was not made after all.
+    pub fn refund(&self, withdrawal: Withdrawal) {
+        self.update(|bucket| bucket.refund(withdrawal));
+    }
+
     fn update<T>(&self, change: impl FnOnce(&mut TokenBucket) -> T) -> T {
         let mut bucket = lock(&self.shared.bucket);
         let result = change(&mut bucket);

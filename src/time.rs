@@ -7,7 +7,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use pin_project_lite::pin_project;
@@ -16,6 +16,14 @@ use pin_project_lite::pin_project;
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+/// `span` after `at`; where no instant is that late, so late that it never comes.
+pub(crate) fn after(at: Instant, span: Duration) -> Instant {
+    at.checked_add(span).unwrap_or_else(|| at + NEVER)
+}
+
+/// Thirty years, as long as tokio's own timers can wait.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 /// The time of day, for dates on the wire and the time part of a UUID. Never for a duration.
 pub(crate) fn wall() -> SystemTime {
@@ -44,5 +52,17 @@ impl Future for Sleep {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.project().inner.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_late_to_be_told_never_comes() {
+        let at = now();
+        assert_eq!(after(at, Duration::from_secs(1)), at + Duration::from_secs(1));
+        assert!(after(at, Duration::MAX) >= at + Duration::from_secs(86_400));
     }
 }

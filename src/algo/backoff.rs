@@ -45,14 +45,17 @@ impl Backoff {
     #[must_use]
     pub fn ceiling(&self, n: u32) -> Duration {
         // One number, not seconds and nanoseconds apart; 2^1023 is the largest power an f64 has.
-        let grown = self.base.as_secs_f64() * 2_f64.powi(n.min(1023) as i32);
+        let doublings = i32::try_from(n).unwrap_or(i32::MAX).min(1023);
+        let grown = self.base.as_secs_f64() * 2_f64.powi(doublings);
         Duration::try_from_secs_f64(grown).unwrap_or(Duration::MAX).min(self.cap)
     }
 
     /// The wait before retry `n`, counted from 0, for a `draw` from `[0, 1)`.
     #[must_use]
     pub fn delay(&self, n: u32, draw: f64) -> Duration {
-        self.ceiling(n).mul_f64(draw.clamp(0.0, 1.0))
+        let ceiling = self.ceiling(n);
+        let scaled = ceiling.as_secs_f64() * draw.clamp(0.0, 1.0);
+        Duration::try_from_secs_f64(scaled).unwrap_or(ceiling).min(ceiling)
     }
 }
 
@@ -108,6 +111,13 @@ mod tests {
         assert!(Backoff::new(Duration::ZERO, second).is_err());
         let error = Backoff::new(second * 2, second).expect_err("the base is above the cap");
         assert!(error.to_string().contains("raise the cap"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_of_all_backoffs_does_not_overflow() {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::MAX).expect("sound");
+        assert_eq!(backoff.delay(u32::MAX, 1.0), Duration::MAX);
+        assert_eq!(backoff.delay(0, f64::NAN), Duration::from_secs(1));
     }
 
     proptest! {

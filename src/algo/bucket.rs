@@ -11,6 +11,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::time::after;
+
 /// The settings of a [`TokenBucket`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -109,7 +111,7 @@ impl TokenBucket {
         if self.floor_failures >= FLOOR_LIMIT || self.floor_at.is_some_and(|at| now < at) {
             return None;
         }
-        self.floor_at = Some(now + interval * (1 << self.floor_failures));
+        self.floor_at = Some(after(now, interval.saturating_mul(1 << self.floor_failures)));
         Some(Withdrawal { paid: Paid::Floor })
     }
 
@@ -123,6 +125,14 @@ impl TokenBucket {
             (Paid::Floor, true) => self.floor_failures = 0,
             (Paid::Bucket(_), false) => {}
             (Paid::Floor, false) => self.floor_failures = self.floor_failures.saturating_add(1),
+        }
+    }
+
+    /// A retry that was granted was not made after all: it gives back what it cost, and says
+    /// nothing about the service.
+    pub fn refund(&mut self, withdrawal: Withdrawal) {
+        if let Paid::Bucket(cost) = withdrawal.paid {
+            self.add(cost);
         }
     }
 
@@ -194,6 +204,32 @@ mod tests {
         assert_eq!(granted, [0, 1, 3, 7, 15, 31, 63, 127]);
         bucket.deposit();
         assert!(bucket.withdraw(Class::Transient, start + Duration::from_secs(2000)).is_some());
+    }
+
+    #[test]
+    fn a_retry_that_was_not_made_costs_nothing_and_proves_nothing() {
+        let now = crate::time::now();
+        let mut bucket = without_floor();
+        let retry = bucket.withdraw(Class::Transient, now).expect("it is full");
+        bucket.refund(retry);
+        assert_eq!(bucket.balance(), 500);
+        let mut empty = TokenBucket::new(Tariff { capacity: 0, ..Tariff::default() });
+        let retry = empty.withdraw(Class::Transient, now).expect("the floor");
+        empty.settle(retry, false);
+        let later = now + Duration::from_secs(1);
+        let retry = empty.withdraw(Class::Transient, later).expect("the floor");
+        empty.refund(retry);
+        assert!(!empty.is_full(), "the floor's decay is not forgotten");
+    }
+
+    #[test]
+    fn a_floor_that_waits_for_ever_does_not_overflow() {
+        let floor_interval = Some(Duration::MAX);
+        let tariff = Tariff { capacity: 0, floor_interval, ..Tariff::default() };
+        let mut bucket = TokenBucket::new(tariff);
+        let now = crate::time::now();
+        assert!(bucket.withdraw(Class::Transient, now).is_some());
+        assert!(bucket.withdraw(Class::Transient, now).is_none());
     }
 
     #[derive(Clone, Copy, Debug)]

@@ -1,31 +1,40 @@
 //! The one task that changes the membership.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::{Arc, Weak},
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     load::Load,
-    members::{Effect, Members},
+    members::Members,
     node::Node,
     service::Shared,
     snapshot::{Member, Snapshot},
 };
 use crate::{
     endpoint::{Change, Discover, Endpoint, Gate, Health, MakeEndpoint},
+    error::BoxError,
     event::Event,
-    time::now,
+    time::{Sleep, now},
 };
+
+/// Changes that are published together, if so many are there at once. A registry that names a
+/// thousand endpoints one by one is then one snapshot, not a thousand; and nobody sees a new
+/// endpoint without the word on its health that comes right after it.
+const MAX_BATCH: usize = 1024;
+
+/// Pause after a first error of discovery; it doubles with each further one in a row. A source
+/// that fails at once whenever it is asked would otherwise take a thread for itself.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause is [`FIRST_PAUSE`] doubled so often: about 5 s.
+const MAX_DOUBLINGS: u32 = 9;
 
 /// Drives discovery until it ends or the last handle is gone. It holds no handle itself, and
 /// a discovery that has ended is not polled again: the last good set stays.
-///
-/// What discovery says in one go is published in one go: an endpoint that comes with "its first
-/// check is under way" must not be called between the two.
 pub(super) async fn drive<S, G, D, M, N>(shared: Weak<Shared<S, G>>, discover: D, make: M, gates: N)
 where
     D: Discover,
@@ -34,110 +43,145 @@ where
     G: Gate,
 {
     let mut discover = pin!(discover);
-    let mut members: Members<Arc<Node<S, G>>> = Members::new();
+    let mut roster = Roster { members: Members::new(), version: 0, make, gates };
+    let mut errors = 0_u32;
     loop {
-        let mut said = Vec::new();
-        poll_fn(|cx| {
-            while said.len() < MAX_AT_ONCE {
-                match discover.as_mut().poll_change(cx) {
-                    Poll::Ready(change) => {
-                        let ended = change.is_none();
-                        said.push(change);
-                        if ended {
-                            break;
-                        }
-                    }
-                    Poll::Pending if said.is_empty() => return Poll::Pending,
-                    Poll::Pending => break,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
+        let Some(first) = next(discover.as_mut(), roster.members.forget_at()).await else {
+            roster.members.forget(now());
+            continue;
+        };
         let Some(shared) = shared.upgrade() else { return };
-        let mut effects = Vec::new();
-        let mut ended = false;
-        for change in said {
-            match change {
-                Some(Ok(change)) => {
-                    effects.push(apply(&shared, &mut members, change, &make, &gates));
-                }
-                Some(Err(error)) => {
-                    shared.config.observer.on(|| Event::DiscoveryFailed(&*error));
-                }
-                None => ended = true,
+        match roster.take_in(&shared, discover.as_mut(), first).await {
+            End::Quiet => errors = 0,
+            End::Failed(error) => {
+                errors = errors.saturating_add(1);
+                shared.config.observer.on(|| Event::DiscoveryFailed(&*error));
+            }
+            End::Ended => {
+                shared.config.observer.on(|| Event::DiscoveryEnded);
+                return;
             }
         }
-        publish(&shared, &members, &effects);
-        if ended {
-            shared.config.observer.on(|| Event::DiscoveryEnded);
-            return;
+        // It must not be this task that keeps the balancer alive.
+        drop(shared);
+        if errors == 0 {
+            tokio::task::yield_now().await;
+        } else {
+            let pause = FIRST_PAUSE * (1 << (errors - 1).min(MAX_DOUBLINGS));
+            Sleep::until(now() + pause).await;
         }
     }
 }
 
-/// How many changes are applied before they are published, from a discovery that never rests.
-const MAX_AT_ONCE: usize = 1024;
+type Step = Option<Result<Change, BoxError>>;
 
-fn apply<S, G, M, N>(
-    shared: &Shared<S, G>,
-    members: &mut Members<Arc<Node<S, G>>>,
-    change: Change,
-    make: &M,
-    gates: &N,
-) -> Effect
+/// The next step of discovery, or none when it is time to forget who left.
+async fn next<D: Discover>(mut discover: Pin<&mut D>, forget_at: Option<Instant>) -> Option<Step> {
+    let mut forget = pin!(forget_at.map(Sleep::until));
+    poll_fn(|cx| {
+        if let Poll::Ready(step) = discover.as_mut().poll_change(cx) {
+            return Poll::Ready(Some(step));
+        }
+        match forget.as_mut().as_pin_mut() {
+            Some(sleep) => sleep.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Why a batch ended.
+enum End {
+    /// Nothing more is there for now.
+    Quiet,
+    Failed(BoxError),
+    Ended,
+}
+
+/// The members, and how to make one.
+struct Roster<S, G, M, N> {
+    members: Members<Arc<Node<S, G>>>,
+    version: u64,
+    make: M,
+    gates: N,
+}
+
+impl<S, G, M, N> Roster<S, G, M, N>
 where
     M: MakeEndpoint<Service = S>,
     N: Fn(&Endpoint) -> G,
     G: Gate,
 {
-    let now = now();
-    let peers = shared.snapshot.load().usual_cost(now, || shared.config.entropy.draw());
-    members.apply(change, now, |endpoint| Arc::new(node(shared, endpoint, peers, make, gates, now)))
-}
-
-fn publish<S, G: Gate>(
-    shared: &Shared<S, G>,
-    members: &Members<Arc<Node<S, G>>>,
-    effects: &[Effect],
-) {
-    if effects.iter().all(Effect::is_empty) {
-        return;
+    /// Takes in this step and all that are there with it, and publishes what came of them.
+    async fn take_in<D: Discover>(
+        &mut self,
+        shared: &Shared<S, G>,
+        mut discover: Pin<&mut D>,
+        first: Step,
+    ) -> End {
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        let (mut health, mut changed) = (Vec::new(), false);
+        let (mut step, mut taken) = (first, 0);
+        let end = loop {
+            match step {
+                Some(Ok(change)) => {
+                    let effect = self.apply(shared, change);
+                    changed |= !effect.is_empty();
+                    added.extend(effect.added);
+                    removed.extend(effect.removed);
+                    health.extend(effect.health);
+                }
+                Some(Err(error)) => break End::Failed(error),
+                None => break End::Ended,
+            }
+            taken += 1;
+            if taken == MAX_BATCH {
+                break End::Quiet;
+            }
+            step = match poll_fn(|cx| Poll::Ready(discover.as_mut().poll_change(cx))).await {
+                Poll::Ready(step) => step,
+                Poll::Pending => break End::Quiet,
+            };
+        };
+        if changed {
+            shared.publish(self.snapshot());
+        }
+        let observer = &shared.config.observer;
+        added.iter().for_each(|endpoint| observer.on(|| Event::EndpointAdded(endpoint)));
+        removed.iter().for_each(|endpoint| observer.on(|| Event::EndpointRemoved(endpoint)));
+        for (endpoint, health) in &health {
+            observer.on(|| Event::HealthChanged(endpoint, *health));
+        }
+        end
     }
-    let members = members.list().into_iter();
-    let snapshot = Snapshot {
-        members: members.map(|(node, health)| Member { node: Arc::clone(node), health }).collect(),
-    };
-    let changed = effects.iter().filter_map(|effect| effect.health.as_ref());
-    for (endpoint, _) in changed.clone().filter(|(_, health)| *health == Health::Healthy) {
-        let healthy = snapshot.members.iter().find(|member| member.node.endpoint == *endpoint);
-        if let Some(member) = healthy {
-            member.node.gate.found_healthy(now());
+
+    fn apply(&mut self, shared: &Shared<S, G>, change: Change) -> super::members::Effect {
+        let now = now();
+        // Told every time, not only when the health changes: a breaker may have opened since.
+        let healthy = match &change {
+            Change::Health(endpoint, Health::Healthy) => Some(endpoint.clone()),
+            _ => None,
+        };
+        let peers = shared.snapshot.load().usual_cost(now, || shared.config.entropy.draw());
+        let (make, gates) = (&self.make, &self.gates);
+        let effect = self.members.apply(change, now, |endpoint| {
+            let load = Load::new(shared.epoch, shared.config.decay, peers, now);
+            let (service, gate) = (make.make(endpoint), gates(endpoint));
+            Arc::new(Node::new(endpoint.clone(), service, gate, load, shared.epoch))
+        });
+        if let Some(node) = healthy.and_then(|endpoint| self.members.get(&endpoint)) {
+            node.gate.found_healthy(now);
+        }
+        effect
+    }
+
+    fn snapshot(&mut self) -> Snapshot<S, G> {
+        self.version += 1;
+        let member =
+            |(node, health): (&Arc<Node<S, G>>, _)| Member { node: Arc::clone(node), health };
+        Snapshot {
+            version: self.version,
+            members: self.members.list().into_iter().map(member).collect(),
         }
     }
-    shared.publish(snapshot);
-    let observer = &shared.config.observer;
-    for effect in effects {
-        effect.added.iter().for_each(|endpoint| observer.on(|| Event::EndpointAdded(endpoint)));
-        effect.removed.iter().for_each(|endpoint| observer.on(|| Event::EndpointRemoved(endpoint)));
-    }
-    for (endpoint, health) in changed {
-        observer.on(|| Event::HealthChanged(endpoint, *health));
-    }
-}
-
-fn node<S, G, M, N>(
-    shared: &Shared<S, G>,
-    endpoint: &Endpoint,
-    peers: Option<f64>,
-    make: &M,
-    gates: &N,
-    now: Instant,
-) -> Node<S, G>
-where
-    M: MakeEndpoint<Service = S>,
-    N: Fn(&Endpoint) -> G,
-{
-    let load = Load::new(shared.epoch, shared.config.decay, peers, now);
-    Node::new(endpoint.clone(), make.make(endpoint), gates(endpoint), load, shared.epoch)
 }

@@ -51,7 +51,7 @@ impl<T> Members<T> {
         now: Instant,
         mut make: impl FnMut(&Endpoint) -> T,
     ) -> Effect {
-        self.left.retain(|_, (_, since)| now.saturating_duration_since(*since) < FLAP);
+        self.forget(now);
         let mut effect = Effect::default();
         match change {
             Change::Reset(all) => {
@@ -73,6 +73,21 @@ impl<T> Members<T> {
             }
         }
         effect
+    }
+
+    /// Lets go of those who left too long ago to have flapped.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.left.retain(|_, (_, since)| now.saturating_duration_since(*since) < FLAP);
+    }
+
+    /// When there will be something to [forget](Self::forget).
+    pub(super) fn forget_at(&self) -> Option<Instant> {
+        self.left.values().map(|(_, since)| *since + FLAP).min()
+    }
+
+    /// The value of a member.
+    pub(super) fn get(&self, endpoint: &Endpoint) -> Option<&T> {
+        self.present.get(endpoint).map(|member| &member.value)
     }
 
     /// The members in the order in which they came.
@@ -151,6 +166,18 @@ mod tests {
         members.apply(Change::Remove(a.clone()), now, &mut make);
         members.apply(Change::Add(a), now + FLAP, &mut make);
         assert_eq!(values(&members), [2]);
+    }
+
+    #[test]
+    fn what_left_is_let_go_without_another_change() {
+        let (a, mut members, mut make) = (endpoint("a", 1), Members::new(), numbered());
+        let now = crate::time::now();
+        members.apply(Change::Add(a.clone()), now, &mut make);
+        assert_eq!(members.forget_at(), None);
+        members.apply(Change::Remove(a), now, &mut make);
+        assert_eq!(members.forget_at(), Some(now + FLAP));
+        members.forget(now + FLAP);
+        assert!(members.left.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -60,10 +60,11 @@ where
         N: Fn(&Endpoint) -> G + Send + Sync + 'static,
     {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| OutsideRuntime)?;
-        let shared = Arc::new_cyclic(|weak| {
-            let driver = runtime.spawn(drive(weak.clone(), discover, make, gates));
-            Shared::new(config, driver.abort_handle())
-        });
+        let shared = Arc::new(Shared::new(config));
+        // After the `Arc` is whole (not in `new_cyclic`): another thread may run the driver at
+        // once, and one that can't upgrade its `Weak` takes it that the last handle is gone.
+        let driver = runtime.spawn(drive(Arc::downgrade(&shared), discover, make, gates));
+        shared.driver.get_or_init(|| driver.abort_handle());
         Ok(Self { shared, classifier })
     }
 }
@@ -73,6 +74,13 @@ impl<S, G: Gate, Cl> Balance<S, G, Cl> {
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
         self.shared.snapshot.load().statuses(now())
+    }
+
+    /// How many calls wait for an endpoint: for a first one, or for one that asked to be left
+    /// alone.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting()
     }
 }
 
@@ -119,10 +127,10 @@ pub(super) struct Shared<S, G> {
     panic: AtomicBool,
     /// When the panic is looked at again, in nanoseconds after the epoch.
     panic_due: AtomicU64,
-    driver: AbortHandle,
+    driver: OnceLock<AbortHandle>,
 }
 
-/// Calls that wait for a first endpoint.
+/// Calls that wait for another set of endpoints.
 #[derive(Default)]
 struct Waiting {
     wakers: HashMap<u64, Waker>,
@@ -134,7 +142,7 @@ struct Waiting {
 const PANIC_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<S, G> Shared<S, G> {
-    fn new(config: BalanceConfig, driver: AbortHandle) -> Self {
+    fn new(config: BalanceConfig) -> Self {
         Self {
             config,
             snapshot: ArcSwap::default(),
@@ -142,7 +150,7 @@ impl<S, G> Shared<S, G> {
             waiting: Mutex::default(),
             panic: AtomicBool::new(false),
             panic_due: AtomicU64::new(0),
-            driver,
+            driver: OnceLock::new(),
         }
     }
 
@@ -161,12 +169,21 @@ impl<S, G> Shared<S, G> {
             waiting.next += 1;
             waiting.next
         });
-        waiting.wakers.insert(ticket, waker.clone());
+        let old = waiting.wakers.insert(ticket, waker.clone());
+        // Somebody else's code runs when a waker is dropped: never under the lock.
+        drop(waiting);
+        drop(old);
     }
 
     /// The call `ticket` waits no more.
     pub(super) fn leave(&self, ticket: u64) {
-        lock(&self.waiting).wakers.remove(&ticket);
+        let old = lock(&self.waiting).wakers.remove(&ticket);
+        drop(old);
+    }
+
+    /// How many calls wait.
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.waiting).wakers.len()
     }
 }
 
@@ -191,6 +208,8 @@ impl<S, G: Gate> Shared<S, G> {
 
 impl<S, G> Drop for Shared<S, G> {
     fn drop(&mut self) {
-        self.driver.abort();
+        if let Some(driver) = self.driver.get() {
+            driver.abort();
+        }
     }
 }

@@ -51,18 +51,16 @@ where
     B::Error: Into<BoxError>,
 {
     /// Keeps `body` for replay, up to `cap` bytes of it.
-    pub fn new(mut body: B, cap: usize) -> Self {
+    pub fn new(body: B, cap: usize) -> Self {
         if body.is_end_stream() {
             return Self { kept: Kept::Whole(Bytes::new()) };
         }
         let size = body.size_hint().exact().filter(|&size| size <= cap as u64);
-        let first = size.and_then(|size| in_memory(&mut body, size));
-        let kept = match first {
-            Some(Ok(whole)) => Kept::Whole(whole),
-            Some(Err(piece)) => Kept::Tee(Arc::new(Mutex::new(Tee::new(body, cap, Some(piece))))),
-            None => Kept::Tee(Arc::new(Mutex::new(Tee::new(body, cap, None)))),
-        };
-        Self { kept }
+        let mut tee = Tee::new(body, cap);
+        if let Some(whole) = size.and_then(|size| tee.in_memory(size)) {
+            return Self { kept: Kept::Whole(whole) };
+        }
+        Self { kept: Kept::Tee(Arc::new(Mutex::new(tee))) }
     }
 
     /// The body for one more attempt, from its beginning; none if it can't be replayed.
@@ -83,19 +81,6 @@ where
             }
         }
     }
-}
-
-/// Takes the whole of a body that has it ready (`Ok`), or gives back the one piece that was
-/// taken from it (`Err`), or nothing if nothing was ready.
-fn in_memory<B: Body + Unpin>(body: &mut B, size: u64) -> Option<Result<Bytes, Bytes>> {
-    // Nothing needs to wake this poll: a body that is pending is polled again by its reader.
-    let mut cx = Context::from_waker(Waker::noop());
-    let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut cx) else {
-        return None;
-    };
-    let piece = frame.into_data().ok().map(|mut data| data.copy_to_bytes(data.remaining()))?;
-    let whole = piece.len() as u64 == size && body.is_end_stream();
-    Some(if whole { Ok(piece) } else { Err(piece) })
 }
 
 /// A body as one attempt sends it.
@@ -149,6 +134,8 @@ struct Tee<B> {
     /// How many pieces came out, recorded or not.
     passed: usize,
     trailers: Option<HeaderMap>,
+    /// An error that came out before there was a reader.
+    error: Option<BoxError>,
     recorded: usize,
     cap: usize,
     ended: bool,
@@ -162,14 +149,14 @@ impl<B: Body + Unpin> Tee<B>
 where
     B::Error: Into<BoxError>,
 {
-    fn new(body: B, cap: usize, first: Option<Bytes>) -> Self {
-        let recorded = first.as_ref().map_or(0, Bytes::len);
+    const fn new(body: B, cap: usize) -> Self {
         Self {
             body,
-            passed: usize::from(first.is_some()),
-            pieces: first.into_iter().collect(),
+            passed: 0,
+            pieces: Vec::new(),
             trailers: None,
-            recorded,
+            error: None,
+            recorded: 0,
             cap,
             ended: false,
             overflowed: false,
@@ -178,11 +165,42 @@ where
         }
     }
 
-    /// The next piece for a reader that has read `at` of them.
+    /// Takes the whole of a body of `size` bytes that has it ready. What is taken of any other
+    /// is kept for its first reader, whatever it is.
+    fn in_memory(&mut self, size: u64) -> Option<Bytes> {
+        // Nothing needs to wake this poll: a body that is pending is polled again by its reader.
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(&mut cx) else { return None };
+        match frame {
+            Some(Err(error)) => self.error = Some(error.into()),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(mut data) => {
+                    let piece = data.copy_to_bytes(data.remaining());
+                    self.ended = self.body.is_end_stream();
+                    if self.ended && piece.len() as u64 == size {
+                        return Some(piece);
+                    }
+                    self.passed = 1;
+                    self.recorded = piece.len();
+                    self.pieces.push(piece);
+                }
+                Err(frame) => {
+                    self.trailers = frame.into_trailers().ok();
+                    self.ended = true;
+                }
+            },
+            None => self.ended = true,
+        }
+        None
+    }
+
+    /// The next piece for a reader that has read `at` of them. The readers that are to look
+    /// again are added to `woken`.
     fn poll(
         &mut self,
         at: &mut usize,
         cx: &mut Context<'_>,
+        woken: &mut Vec<Waker>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.overflowed && *at < self.passed {
             return Poll::Ready(Some(Err(ReplayError::PastCap { cap: self.cap }.into())));
@@ -194,6 +212,10 @@ where
         if self.failed {
             return Poll::Ready(Some(Err(ReplayError::Failed.into())));
         }
+        if let Some(error) = self.error.take() {
+            self.failed = true;
+            return Poll::Ready(Some(Err(error)));
+        }
         if self.ended {
             // The trailers stand behind the last piece.
             let first_time = *at == self.passed;
@@ -201,12 +223,13 @@ where
             let trailers = self.trailers.clone().filter(|_| first_time);
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            self.waiting.retain(|waker| !waker.will_wake(cx.waker()));
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.waiting.retain(|waker| !waker.will_wake(cx.waker()));
+        let Poll::Ready(frame) = frame else {
             self.waiting.push(cx.waker().clone());
             return Poll::Pending;
         };
-        self.wake();
+        woken.append(&mut self.waiting);
         match frame {
             None => self.ended = true,
             Some(Err(error)) => {
@@ -227,7 +250,7 @@ where
                 }
             },
         }
-        self.poll(at, cx)
+        self.poll(at, cx, woken)
     }
 
     fn record(&mut self, piece: Bytes) {
@@ -239,12 +262,6 @@ where
         } else {
             self.pieces.push(piece);
         }
-    }
-}
-
-impl<B> Tee<B> {
-    fn wake(&mut self) {
-        self.waiting.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -271,7 +288,13 @@ where
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Reader::Kept { kept: Kept::Tee(tee), at } => lock(tee).poll(at, cx),
+            Reader::Kept { kept: Kept::Tee(tee), at } => {
+                let mut woken = Vec::new();
+                let frame = lock(tee).poll(at, cx, &mut woken);
+                // Not under the lock: to wake a task may drop it, and with it another reader.
+                woken.into_iter().for_each(Waker::wake);
+                frame
+            }
         }
     }
 
@@ -297,9 +320,9 @@ where
                 let ahead: usize = tee.pieces.iter().skip(*at).map(Bytes::len).sum();
                 let rest = tee.body.size_hint();
                 let mut hint = SizeHint::new();
-                hint.set_lower(rest.lower() + ahead as u64);
+                hint.set_lower(rest.lower().saturating_add(ahead as u64));
                 if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper + ahead as u64);
+                    hint.set_upper(upper.saturating_add(ahead as u64));
                 }
                 hint
             }
@@ -311,7 +334,8 @@ impl<B> Drop for ReplayBody<B> {
     fn drop(&mut self) {
         // The stream may know only this reader's waker: let the others ask it again.
         if let Reader::Kept { kept: Kept::Tee(tee), .. } = &self.reader {
-            lock(tee).wake();
+            let woken = std::mem::take(&mut lock(tee).waiting);
+            woken.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -485,6 +509,70 @@ mod tests {
         assert_eq!(text(next(&mut first)), "a");
         assert!(matches!(next(&mut first), Poll::Ready(Some(Err(_)))));
         assert!(source.reader().is_none());
+    }
+
+    /// Says that it has `size` bytes, and has this one frame ready.
+    struct Sized {
+        size: u64,
+        frame: Option<Result<Frame<Bytes>, BoxError>>,
+    }
+
+    impl Body for Sized {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            Poll::Ready(self.frame.take())
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.size)
+        }
+    }
+
+    #[test]
+    fn an_error_that_a_body_has_ready_reaches_the_first_attempt() {
+        let body = Sized { size: 5, frame: Some(Err("disk gone".into())) };
+        let source = ReplaySource::new(body, 1024);
+        let mut first = source.reader().expect("nobody has read yet");
+        let Poll::Ready(Some(Err(error))) = next(&mut first) else { panic!("it must fail") };
+        assert_eq!(error.to_string(), "disk gone");
+        assert!(source.reader().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_trailers_of_an_empty_body_are_kept() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("digest", http::HeaderValue::from_static("x"));
+        let body = Sized { size: 0, frame: Some(Ok(Frame::trailers(trailers.clone()))) };
+        let source = ReplaySource::new(body, 1024);
+        for _ in 0..2 {
+            let reader = source.reader().expect("kept");
+            assert!(!reader.is_end_stream());
+            let body = reader.collect().await.expect("whole");
+            assert_eq!(body.trailers(), Some(&trailers));
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_with_the_waker_of_another_task_does_not_stall() {
+        struct Owner(Mutex<Option<ReplayBody<Pieces>>>);
+        impl std::task::Wake for Owner {
+            fn wake(self: Arc<Self>) {
+                drop(lock(&self.0).take());
+            }
+        }
+
+        let pieces = Pieces { pending: true, ..Pieces::default() };
+        let source = ReplaySource::new(pieces, 1024);
+        let (mut a, b) = (source.reader().expect("one"), source.reader().expect("two"));
+        let owned = source.reader().expect("three");
+        let waker = Waker::from(Arc::new(Owner(Mutex::new(Some(owned)))));
+        assert!(Pin::new(&mut a).poll_frame(&mut Context::from_waker(&waker)).is_pending());
+        drop(b);
     }
 
     #[test]

@@ -50,8 +50,8 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// The attempts of a call, in order. A response that is not the first attempt's carries them in
-/// its extensions, as every error of a [`Retry`](crate::retry::Retry) does.
+/// The attempts of a call, in order. A response of a [`Retry`](crate::retry::Retry) carries them
+/// in its extensions unless the first attempt succeeded, and so does each of its errors.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts(Arc<Vec<Attempt>>);
 

@@ -111,7 +111,7 @@ impl Trail {
 
     const fn joined(mut self, inner: &Self) -> Self {
         self.stage = inner.stage;
-        // What is below the balancer knows of no other target.
+        // A layer between the one that waits and the balancer's endpoints knows of none.
         if inner.target.is_some() {
             self.target = inner.target;
         }
@@ -194,18 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn a_target_marked_between_two_trails_is_not_lost() {
-        let target = Target::new(EndpointKey::unique(), ([127, 0, 0, 1], 80).into());
-        let mut outer = Trail::new();
-        outer.enter(|| {
-            mark_target(target);
-            Trail::new().enter(mark_handed_over);
-        });
-        assert_eq!(outer.target(), Some(target));
-        assert_eq!(outer.stage(), Stage::HandedOver);
-    }
-
-    #[test]
     fn a_trail_keeps_what_it_knew_between_polls() {
         let mut trail = Trail::new();
         trail.enter(mark_unsent);
@@ -213,6 +201,18 @@ mod tests {
         assert_eq!(trail.sent(), Sent::No);
         Trail::new().enter(mark_handed_over);
         assert_eq!(trail.sent(), Sent::No, "another attempt's marks are not ours");
+    }
+
+    #[test]
+    fn a_target_is_kept_above_a_timeout_that_stands_below_the_balancer() {
+        let target = Target::new(EndpointKey::unique(), ([127, 0, 0, 1], 80).into());
+        let mut retry = Trail::new();
+        retry.enter(|| {
+            mark_target(target);
+            Trail::new().enter(mark_handed_over);
+        });
+        assert_eq!(retry.target(), Some(target));
+        assert_eq!(retry.stage(), Stage::HandedOver);
     }
 
     #[test]

@@ -30,6 +30,9 @@ use crate::{
 /// The verdict on a failure is settled at the head, on a success at the end of the body: a
 /// body that breaks off is a failure of its endpoint. A body that the caller drops unread
 /// leaves the head's verdict standing.
+///
+/// A failure that carries [`Attempts`] has been given up by a retry beneath; it is never tried
+/// again, as little as its [`GaveUp`](crate::retry::GaveUp) is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpClassifier {
@@ -79,9 +82,13 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
     type Guarded<G: Settle> = Response<Guarded<B, G>>;
 
     fn response(&self, asked: Asked, response: &Response<B>) -> Verdict {
-        let verdict = self.verdict(response.status(), asked.keyed);
+        let mut verdict = self.verdict(response.status(), asked.keyed);
         if verdict.is_success() {
             return verdict;
+        }
+        // A retry beneath gave up on it. Layered retries must not multiply.
+        if response.extensions().get::<Attempts>().is_some() {
+            verdict.retry = Retry::Never;
         }
         match retry_after(response.headers(), crate::time::wall()) {
             Some(after) => verdict.with_pushback(Pushback::After(after)),

@@ -48,8 +48,8 @@ fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
 fn io_verdict(error: &io::Error) -> Option<Verdict> {
     use io::ErrorKind as Kind;
     // An io error is often only the wrapper of another, which knows more.
-    if error.get_ref().is_some_and(|inner| sources(inner).any(|inner| known(inner).is_some())) {
-        return error.get_ref().and_then(|inner| sources(inner).find_map(known));
+    if let Some(known) = error.get_ref().and_then(|inner| sources(inner).find_map(known)) {
+        return Some(known);
     }
     // Only what a `connect` alone can say: an established connection reports an unreachable
     // host as well, after the request went out.

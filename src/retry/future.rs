@@ -18,12 +18,12 @@ use crate::{
     budget::Deposit,
     call::{
         Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
-        mark_sent_before,
+        mark_sent_before, mark_unsent,
     },
-    classify::{Blame, Classify, Mark, Marked, Sent, Settle, Verdict, verdict_on_error},
+    classify::{Blame, Classify, Mark, Marked, Sent, Settle, Verdict},
     error::{BoxError, sources},
     event::Event,
-    time::{Sleep, now},
+    time::{Sleep, after, now},
 };
 
 pin_project! {
@@ -65,8 +65,8 @@ struct Ongoing<P, R> {
     backoff: Duration,
     withdrawal: Option<Withdrawal>,
     history: Vec<Attempt>,
-    /// The last outcome that was not a refusal by this program itself.
-    last_real: Option<(R, Verdict)>,
+    /// The last outcome; a refusal by this program itself takes the place of no real one.
+    last: Option<(R, Verdict)>,
 }
 
 impl<S, C, Cl> RetryFuture<S, C, Cl>
@@ -74,8 +74,13 @@ where
     C: Carrier + Replay,
     S: Service<C::Attempt>,
 {
-    pub(super) fn new(mut service: S, call: C, shared: Arc<Shared<Cl>>) -> Self {
+    pub(super) fn new(mut service: S, mut call: C, shared: Arc<Shared<Cl>>) -> Self {
+        // A request without words is not given any: that would allocate.
+        if call.words().is_some() {
+            call.words_mut().attempt = 1;
+        }
         let words = call.words();
+        let tried = words.map(|words| words.tried).unwrap_or_default();
         let asked = words.map(crate::call::Words::asked).unwrap_or_default();
         let repeatable = words
             .and_then(|words| words.idempotent)
@@ -97,13 +102,13 @@ where
                 asked,
                 repeatable,
                 number: 1,
-                tried: Tried::default(),
+                tried,
                 trail: Trail::new(),
                 began,
                 backoff: Duration::ZERO,
                 withdrawal: None,
                 history: Vec::new(),
-                last_real: None,
+                last: None,
             },
             shared,
             state: State::Attempting { attempt },
@@ -156,7 +161,7 @@ where
                         }
                         Err((reason, error)) => {
                             this.state.set(State::Ended);
-                            let ended = this.call.cut_short(reason, error);
+                            let ended = this.call.cut_short(reason, error, this.shared);
                             return Poll::Ready(this.call.finish(ended, this.shared));
                         }
                     }
@@ -204,37 +209,59 @@ where
         if verdict.is_success() {
             return Next::Return(Ended { result, verdict, reason: None });
         }
-        let decision = self.decide(verdict, now, shared);
+        let decision = self.decide(verdict, is_local(&result, verdict), now, shared);
         let (delay, withdrawal) = match decision {
             Ok(granted) => granted,
             Err(reason) => {
-                shared.config.observer.on(|| Event::GaveUp {
-                    attempts: self.number,
-                    verdict,
-                    reason: reason.code(),
-                });
-                return Next::Return(self.stopped(result, verdict, reason));
+                self.report(reason, verdict, shared);
+                if is_local(&result, verdict) {
+                    self.close(true, shared);
+                }
+                let (result, verdict) = self.weightier(result, verdict);
+                return Next::Return(Ended { result, verdict, reason: Some(reason) });
             }
         };
-        // The attempt that failed was itself a retry: it is not refunded.
-        if let (Some(budget), Some(failed)) = (&shared.config.budget, self.withdrawal.take()) {
-            budget.settle(failed, false);
-        }
+        self.close(is_local(&result, verdict), shared);
         self.withdrawal = withdrawal;
         shared.config.observer.on(|| Event::Retrying { attempt: self.number, verdict, delay });
         if verdict.sent != Sent::No {
             mark_sent_before();
         }
-        if !is_local(&result, verdict) {
-            self.last_real = Some((result, verdict));
-        }
+        // Until the next attempt is polled, nothing is under way.
+        mark_unsent();
+        self.last = Some(self.weightier(result, verdict));
         self.backoff = delay;
-        Next::Wait(now + delay)
+        Next::Wait(after(now, delay))
+    }
+
+    /// The attempt that failed was itself a retry: what it cost is given back only if it was
+    /// not made.
+    fn close<Cl>(&mut self, refused: bool, shared: &Shared<Cl>) {
+        match (&shared.config.budget, self.withdrawal.take()) {
+            (Some(budget), Some(paid)) if refused => budget.refund(paid),
+            (Some(budget), Some(paid)) => budget.settle(paid, false),
+            _ => {}
+        }
+    }
+
+    /// This outcome, unless it is a refusal by this program itself and there was a real one.
+    fn weightier(
+        &mut self,
+        result: Result<T, BoxError>,
+        verdict: Verdict,
+    ) -> (Result<T, BoxError>, Verdict) {
+        match self.last.take() {
+            Some((last, known)) if is_local(&result, verdict) && !is_local(&last, known) => {
+                (last, known)
+            }
+            _ => (result, verdict),
+        }
     }
 
     fn decide<Cl>(
         &self,
         verdict: Verdict,
+        refused: bool,
         now: Instant,
         shared: &Shared<Cl>,
     ) -> Result<(Duration, Option<Withdrawal>), StopReason> {
@@ -245,6 +272,7 @@ where
             repeatable: self.repeatable,
             replayable: self.replayer.as_ref().is_some_and(Replayer::can_attempt),
             balanced: self.trail.target().is_some(),
+            refused,
             now,
             deadline: self.asked.deadline,
         };
@@ -262,6 +290,11 @@ where
 
     /// The next attempt, with what it has to know.
     fn next_attempt(&mut self) -> Result<P::Attempt, (StopReason, Option<BoxError>)> {
+        // The timer may have fired late, and the service may have taken its time.
+        let now = now();
+        if self.asked.deadline.is_some_and(|deadline| now >= deadline) {
+            return Err((StopReason::Deadline, None));
+        }
         let replayed = self.replayer.as_mut().and_then(Replayer::attempt);
         let mut attempt = replayed.ok_or((StopReason::NotReplayable, None))?;
         self.number += 1;
@@ -269,7 +302,7 @@ where
             self.tried.insert(target.key);
         }
         self.trail = Trail::new();
-        self.began = now();
+        self.began = now;
         let words = attempt.words_mut();
         words.attempt = self.number;
         words.kind = AttemptKind::Retry;
@@ -277,31 +310,35 @@ where
         Ok(attempt)
     }
 
-    /// The caller gets the last real outcome, even if a later attempt was refused by this
-    /// program before it was sent.
-    fn stopped(
-        &mut self,
-        result: Result<T, BoxError>,
-        verdict: Verdict,
-        reason: StopReason,
-    ) -> Ended<Result<T, BoxError>> {
-        let (result, verdict) = match self.last_real.take() {
-            Some(real) if is_local(&result, verdict) => real,
-            _ => (result, verdict),
-        };
-        Ended { result, verdict, reason: Some(reason) }
-    }
-
-    /// No further attempt could be made although one was granted.
-    fn cut_short(
+    /// No further attempt could be made although one was granted: it costs nothing.
+    fn cut_short<Cl: Classify<T>>(
         &mut self,
         reason: StopReason,
         error: Option<BoxError>,
+        shared: &Shared<Cl>,
     ) -> Ended<Result<T, BoxError>> {
-        let error = error.unwrap_or_else(|| reason.because().into());
-        let verdict = verdict_on_error(&*error);
-        let (result, verdict) = self.last_real.take().unwrap_or((Err(error), verdict));
+        self.close(true, shared);
+        let (result, verdict) = match (self.last.take(), error) {
+            (Some((last, known)), None) => (last, known),
+            (Some((last, known)), Some(_)) if !is_local(&last, known) => (last, known),
+            (_, error) => {
+                let error = error.unwrap_or_else(|| reason.because().into());
+                let mut verdict = shared.classifier.error(self.asked, &*error);
+                // It was not even begun.
+                verdict.sent = Sent::No;
+                (Err(error), verdict)
+            }
+        };
+        self.report(reason, verdict, shared);
         Ended { result, verdict, reason: Some(reason) }
+    }
+
+    fn report<Cl>(&self, reason: StopReason, verdict: Verdict, shared: &Shared<Cl>) {
+        shared.config.observer.on(|| Event::GaveUp {
+            attempts: self.number,
+            verdict,
+            reason: reason.code(),
+        });
     }
 
     fn remember<Cl: Classify<T>>(

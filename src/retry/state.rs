@@ -58,6 +58,9 @@ pub struct Failure {
     pub replayable: bool,
     /// A balancer below chose the endpoint, so that another attempt goes elsewhere.
     pub balanced: bool,
+    /// This program itself refused the call (an open breaker, no endpoint): its pushback is
+    /// knowledge, not a wish.
+    pub refused: bool,
     /// When it failed.
     pub now: Instant,
     /// When the call must have ended.
@@ -74,6 +77,7 @@ impl Failure {
             repeatable: false,
             replayable: true,
             balanced: false,
+            refused: false,
             now,
             deadline: None,
         }
@@ -116,7 +120,7 @@ pub enum StopReason {
     Deadline,
     /// The budget is spent.
     Budget,
-    /// The service beneath is gone.
+    /// The service beneath is gone, or refuses calls for longer than one may wait.
     Unavailable,
 }
 
@@ -142,7 +146,7 @@ impl StopReason {
             Self::NotReplayable => "the request's body can't be sent again",
             Self::Deadline => "no time is left for another attempt",
             Self::Budget => "the retry budget is spent",
-            Self::Unavailable => "the service is not available any more",
+            Self::Unavailable => "the service is not available",
         }
     }
 }
@@ -165,18 +169,23 @@ impl Policy {
         if !failure.replayable {
             return Decision::Stop(StopReason::NotReplayable);
         }
-        let own = self.backoff.delay(failure.attempt - 1, draw);
+        let own = self.backoff.delay(failure.attempt.saturating_sub(1), draw);
         let delay = match verdict.pushback {
             // The wish of one endpoint; its balancer knows it, and has others.
             Pushback::After(_) if failure.balanced => own,
             Pushback::After(wish) => {
                 let cap = own.saturating_add(self.pushback_cap);
-                let wish = wish.min(cap).mul_f64(1.0 + PUSHBACK_JITTER * draw);
-                wish.clamp(own, cap)
+                // To come back sooner would be refused again.
+                if failure.refused && wish > cap {
+                    return Decision::Stop(StopReason::Unavailable);
+                }
+                let jittered = wish.min(cap).as_secs_f64() * (1.0 + PUSHBACK_JITTER * draw);
+                Duration::try_from_secs_f64(jittered).unwrap_or(cap).clamp(own, cap)
             }
             _ => own,
         };
-        if failure.deadline.is_some_and(|deadline| failure.now + delay >= deadline) {
+        let left = failure.deadline.map(|deadline| deadline.saturating_duration_since(failure.now));
+        if left.is_some_and(|left| delay >= left) {
             return Decision::Stop(StopReason::Deadline);
         }
         Decision::Retry { delay, class: class(verdict) }
@@ -257,6 +266,32 @@ mod tests {
         let mut failure = throttled(Duration::from_secs(3));
         failure.balanced = true;
         assert_eq!(delay(Policy::default().decide(failure, 0.5)), Duration::from_millis(25));
+    }
+
+    #[test]
+    fn waits_for_an_open_breaker_only_if_it_may_close_in_time() {
+        let policy = Policy::default();
+        let refused = |after| {
+            let verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always)
+                .with_pushback(Pushback::After(after));
+            Failure { refused: true, ..failure(verdict) }
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(delay(policy.decide(refused(second), 0.0)), second);
+        let decision = policy.decide(refused(second * 30), 0.0);
+        assert_eq!(decision, Decision::Stop(StopReason::Unavailable));
+        let mut late = refused(second);
+        late.deadline = Some(late.now + second);
+        assert_eq!(policy.decide(late, 0.0), Decision::Stop(StopReason::Deadline));
+    }
+
+    #[test]
+    fn no_wish_is_too_long_to_be_scaled() {
+        let policy = Policy { pushback_cap: Duration::MAX, ..Policy::default() };
+        assert_eq!(delay(policy.decide(throttled(Duration::MAX), 0.9)), Duration::MAX);
+        let mut failure = throttled(Duration::MAX);
+        failure.deadline = Some(failure.now + Duration::from_secs(1));
+        assert_eq!(policy.decide(failure, 0.9), Decision::Stop(StopReason::Deadline));
     }
 
     #[test]

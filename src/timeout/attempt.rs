@@ -17,9 +17,8 @@ use super::{
 };
 use crate::{
     call::{Carrier, Trail},
-    classify::Sent,
     error::BoxError,
-    time::{Sleep, now},
+    time::{Sleep, after, now},
 };
 
 /// Bounds each attempt by a limit, or by what is left of the call's deadline if that is less.
@@ -70,7 +69,7 @@ where
 
     fn call(&mut self, call: C) -> Self::Future {
         let now = now();
-        let own = now + self.limit;
+        let own = after(now, self.limit);
         let expires =
             call.words().and_then(|words| words.deadline).map_or(own, |deadline| own.min(deadline));
         let limit = expires.saturating_duration_since(now);
@@ -116,7 +115,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            return Poll::Ready(Err(Elapsed::new(Which::Attempt, *this.limit, Sent::No).into()));
+            return Poll::Ready(Err(Elapsed::not_begun(Which::Attempt).into()));
         };
         if let Poll::Ready(result) = this.trail.enter(|| inner.poll(cx)) {
             return Poll::Ready(result.map_err(Into::into));
@@ -126,5 +125,43 @@ where
         // Dropped now, so that it frees its connection before anybody reacts to the error.
         this.trail.enter(|| this.inner.set(None));
         Poll::Ready(Err(Elapsed::new(Which::Attempt, *this.limit, sent).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::poll_fn,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::call::{Call, current_expiry};
+
+    /// Remembers what the trail says when it is dropped.
+    struct Held(Arc<Mutex<Option<Instant>>>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            *self.0.lock().expect("no panic") = current_expiry();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_cut_off_is_told_whose_time_is_up() {
+        let seen = Arc::new(Mutex::new(None));
+        let leaf = tower::service_fn(|_: Call<()>| {
+            let held = Held(Arc::clone(&seen));
+            poll_fn(move |_| {
+                let _ = &held;
+                Poll::<Result<(), Infallible>>::Pending
+            })
+        });
+        let limit = Duration::from_millis(100);
+        let expires = now() + limit;
+        let mut service = AttemptTimeoutLayer::new(limit).expect("sound").layer(leaf);
+        assert!(service.call(Call::new(())).await.is_err());
+        assert_eq!(*seen.lock().expect("no panic"), Some(expires));
     }
 }

@@ -14,9 +14,10 @@ use pin_project_lite::pin_project;
 use super::error::{Elapsed, Which};
 use crate::{
     body::TakeWhole,
+    call::Trail,
     classify::Sent,
     error::BoxError,
-    time::{Sleep, now},
+    time::{Sleep, after, now},
 };
 
 /// How responses of one kind are bounded: [`Http`] by their body, [`Plain`] ones not at all.
@@ -50,7 +51,12 @@ impl<B> Bounded<Response<B>> for Http {
     type Limited = Response<BoundedBody<B>>;
 
     fn limit(response: Response<B>, limit: Limit) -> Self::Limited {
-        response.map(|body| BoundedBody { body: Some(body), sleep: None, limit })
+        response.map(|body| BoundedBody {
+            body: Some(body),
+            sleep: None,
+            expires: limit.deadline(),
+            limit,
+        })
     }
 }
 
@@ -75,11 +81,24 @@ impl Limit {
         Self { span: Span::Idle(limit) }
     }
 
+    /// The instant for the whole, if there is one.
+    const fn deadline(&self) -> Option<Instant> {
+        match self.span {
+            Span::Until { deadline, .. } => Some(deadline),
+            Span::Idle(_) => None,
+        }
+    }
+
+    /// Whether a piece that came `now`, and is not the last, came too late.
+    fn has_passed(&self) -> bool {
+        self.deadline().is_some_and(|deadline| now() > deadline)
+    }
+
     /// When to give up on a body that is silent as of `now`.
     fn expiry(&self, now: Instant) -> Instant {
         match self.span {
             Span::Until { deadline, .. } => deadline,
-            Span::Idle(limit) => now + limit,
+            Span::Idle(limit) => after(now, limit),
         }
     }
 
@@ -97,11 +116,14 @@ pin_project! {
     ///
     /// The timer starts when the body is first waited for; a body that is there costs none.
     #[derive(Debug)]
+    #[project = BodyProj]
     pub struct BoundedBody<B> {
         #[pin]
         body: Option<B>,
         #[pin]
         sleep: Option<Sleep>,
+        // When the body will be given up, for whoever beneath wants to know.
+        expires: Option<Instant>,
         limit: Limit,
     }
 }
@@ -109,6 +131,15 @@ pin_project! {
 impl<B: TakeWhole> TakeWhole for BoundedBody<B> {
     fn take_whole(&mut self) -> Option<Bytes> {
         self.body.as_mut()?.take_whole()
+    }
+}
+
+impl<B> BodyProj<'_, B> {
+    /// Drops the body at its time, so that what it holds can tell our deadline from a caller
+    /// who lost interest.
+    fn give_up(&mut self) -> Elapsed {
+        Trail::expiring(*self.expires).enter(|| self.body.set(None));
+        self.limit.elapsed()
     }
 }
 
@@ -125,25 +156,34 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let mut this = self.project();
-        let Some(body) = this.body.as_mut().as_pin_mut() else {
+        let Some(mut body) = this.body.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
-        if let Poll::Ready(frame) = body.poll_frame(cx) {
+        // The transport reads from the trail whether a body was dropped by us, at its time, or
+        // by a caller who lost interest: a connection on which one stalled is not used again.
+        let mut trail = Trail::expiring(*this.expires);
+        if let Poll::Ready(frame) = trail.enter(|| body.as_mut().poll_frame(cx)) {
+            // What is there counts; but a body that always has more is not waited for, so no
+            // timer ever ends it.
+            let more = matches!(frame, Some(Ok(_))) && !body.is_end_stream();
+            if more && this.limit.has_passed() {
+                return Poll::Ready(Some(Err(this.give_up().into())));
+            }
             if let Span::Idle(_) = this.limit.span {
                 this.sleep.set(None);
+                *this.expires = None;
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if this.sleep.is_none() {
-            this.sleep.set(Some(Sleep::until(this.limit.expiry(now()))));
+            let expires = this.limit.expiry(now());
+            *this.expires = Some(expires);
+            this.sleep.set(Some(Sleep::until(expires)));
         }
         if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
             ready!(sleep.poll(cx));
         }
-        // Dropped at its time, so that what it holds can tell our deadline from a caller who
-        // lost interest.
-        this.body.set(None);
-        Poll::Ready(Some(Err(this.limit.elapsed().into())))
+        Poll::Ready(Some(Err(this.give_up().into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -152,5 +192,61 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::poll_fn,
+        pin::pin,
+        sync::{Arc, Mutex},
+    };
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::call::current_expiry;
+
+    /// Stalls, and remembers what the trail said when it was polled and when it was dropped.
+    #[derive(Clone, Default)]
+    struct Stalled(Arc<Mutex<Vec<Option<Instant>>>>);
+
+    impl Body for Stalled {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.lock().expect("no panic").push(current_expiry());
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Stalled {
+        fn drop(&mut self) {
+            self.0.lock().expect("no panic").push(current_expiry());
+        }
+    }
+
+    async fn told(limit: Limit) -> Vec<Option<Instant>> {
+        let told = Arc::default();
+        let response = Http::limit(Response::new(Stalled(Arc::clone(&told))), limit);
+        let mut body = pin!(response.into_body());
+        assert!(matches!(poll_fn(|cx| body.as_mut().poll_frame(cx)).await, Some(Err(_))));
+        let told = told.lock().expect("no panic");
+        told.clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_told_when_it_will_be_given_up() {
+        let limit = Duration::from_millis(100);
+        let at = Some(now() + limit);
+        assert_eq!(told(Limit::until(now() + limit, limit)).await, [at, at, at]);
+        let at = Some(now() + limit);
+        assert_eq!(told(Limit::idle(limit)).await, [None, at, at]);
     }
 }

@@ -19,9 +19,8 @@ use super::{
 };
 use crate::{
     call::{BodyMode, Carrier, Trail},
-    classify::Sent,
     error::BoxError,
-    time::{Sleep, now},
+    time::{Sleep, after, now},
 };
 
 /// Gives each call a deadline, to the last byte of its response's body.
@@ -106,8 +105,9 @@ where
     fn call(&mut self, mut call: C) -> Self::Future {
         let now = now();
         let words = call.words_mut();
-        words.shorten(now + self.limit);
-        let deadline = words.deadline.unwrap_or(now + self.limit);
+        let own = after(now, self.limit);
+        words.shorten(own);
+        let deadline = words.deadline.unwrap_or(own);
         let lasting = match words.body {
             BodyMode::Lasting { idle } => Some(idle),
             _ => None,
@@ -153,7 +153,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            return Poll::Ready(Err(Elapsed::new(Which::Total, *this.limit, Sent::No).into()));
+            return Poll::Ready(Err(Elapsed::not_begun(Which::Total).into()));
         };
         if let Poll::Ready(result) = this.trail.enter(|| inner.poll(cx)) {
             let limit = match this.lasting {
@@ -169,5 +169,43 @@ where
         // Dropped now, so that permits, budget and connection are free when the error is seen.
         this.trail.enter(|| this.inner.set(None));
         Poll::Ready(Err(Elapsed::new(Which::Total, *this.limit, sent).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::poll_fn,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::call::{Call, current_expiry};
+
+    /// Remembers what the trail says when it is dropped.
+    struct Held(Arc<Mutex<Option<Instant>>>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            *self.0.lock().expect("no panic") = current_expiry();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_cut_off_is_told_whose_time_is_up() {
+        let seen = Arc::new(Mutex::new(None));
+        let leaf = tower::service_fn(|_: Call<()>| {
+            let held = Held(Arc::clone(&seen));
+            poll_fn(move |_| {
+                let _ = &held;
+                Poll::<Result<(), Infallible>>::Pending
+            })
+        });
+        let limit = Duration::from_millis(100);
+        let expires = now() + limit;
+        let mut service = DeadlineLayer::plain(limit).expect("sound").layer(leaf);
+        assert!(service.call(Call::new(())).await.is_err());
+        assert_eq!(*seen.lock().expect("no panic"), Some(expires));
     }
 }

@@ -41,13 +41,21 @@ impl Elapsed {
         }
     }
 
+    /// There was nothing left, so nothing was begun: nobody was called, and nobody is to blame.
+    pub(super) const fn not_begun(which: Which) -> Self {
+        let retry = Self::new(which, Duration::ZERO, Sent::No).mark.verdict().retry;
+        let verdict = Verdict::new(Blame::Nobody, Sent::No, retry);
+        Self { which, limit: Duration::ZERO, mark: Mark::new(verdict) }
+    }
+
     /// Which limit passed.
     #[must_use]
     pub const fn which(&self) -> Which {
         self.which
     }
 
-    /// The limit; for a deadline that came with the call, what was left of it.
+    /// The limit; for a deadline that came with the call, what was left of it, and zero if that
+    /// was nothing.
     #[must_use]
     pub const fn limit(&self) -> Duration {
         self.limit
@@ -63,6 +71,9 @@ impl Elapsed {
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.limit;
+        if limit.is_zero() && self.sent() == Sent::No {
+            return f.write_str("the call's deadline had passed before it was begun");
+        }
         match self.which {
             Which::Total => write!(f, "the call did not end within {limit:?}"),
             Which::Attempt => write!(f, "the attempt did not end within {limit:?}"),
