@@ -14,7 +14,10 @@ use std::{
 
 use buttress::{
     BoxError, Entropy, Event, Observer,
-    balance::{AtEndpoint, Balance, BalanceConfig, EndpointStatus, MAX_SET_ASIDE, NoEndpoint},
+    balance::{
+        AtEndpoint, Balance, BalanceConfig, DEFAULT_EMPTY_WAIT, EndpointStatus, MAX_SET_ASIDE,
+        NoEndpoint,
+    },
     call::{Asked, Call, Stage, Trail, Words, mark_handed_over},
     classify::{Blame, HttpClassifier, PlainClassifier, Sent, Settle, Verdict, verdict_on_error},
     endpoint::{Change, Endpoint, EndpointKey, Fixed, Gate, Health, Open, Refusal},
@@ -631,6 +634,33 @@ async fn unhealthy_and_unchecked_endpoints_are_not_called_while_others_can_be()
     for _ in 0..100 {
         assert!(call(&bench.balance, Words::new()).await? >= 3);
     }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_called_before_its_first_check_unless_that_takes_too_long() -> Result<(), BoxError>
+{
+    let bench = plain(echo);
+    let health = |port, health| Change::Health(endpoint(port), health);
+    bench.tell(all(1..=3)).await;
+    for port in 1..=3 {
+        bench.tell(health(port, Health::Pending)).await;
+    }
+    let mut first = pin!(call(&bench.balance, Words::new()));
+    assert!(poll_once(first.as_mut()).is_pending());
+    // None of three may be called, which would be a panic if all had been asked.
+    bench.tell(health(1, Health::Unhealthy)).await;
+    assert!(poll_once(first.as_mut()).is_pending());
+    bench.tell(health(2, Health::Healthy)).await;
+    assert_eq!(first.await?, 2);
+    for _ in 0..20 {
+        assert_eq!(call(&bench.balance, Words::new()).await?, 2);
+    }
+
+    bench.tell(Change::Remove(endpoint(2))).await;
+    let began = now();
+    call(&bench.balance, Words::new()).await?;
+    assert_eq!(now() - began, DEFAULT_EMPTY_WAIT, "then it is a panic like any other");
     Ok(())
 }
 
