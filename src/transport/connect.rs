@@ -76,9 +76,6 @@ async fn dial(dialler: Arc<Dialler>) -> Result<<Connector as Service<Uri>>::Resp
         if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(BoxError::from));
         }
-        if true {
-            return Poll::Pending;
-        }
         ready!(sleep.as_mut().poll(cx));
         observer.on(|| Event::TimedOut { which: "connect", limit });
         Poll::Ready(Err(ConnectTimeout::new(address, limit).into()))
