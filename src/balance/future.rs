@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pin_project_lite::pin_project;
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     call::{Asked, Carrier, Tried, mark_target, mark_unknown, mark_unsent},
-    classify::{Classify, Settle, Verdict},
+    classify::{Classify, Marked, Retry, Sent, Settle, Verdict},
     endpoint::{EndpointKey, Gate},
     error::BoxError,
     time::{Sleep, now},
@@ -47,21 +47,13 @@ pin_project! {
     #[project = StateProj]
     enum State<S, F> {
         Picking,
-        /// For a first endpoint, or for one that asked to be left alone.
-        Waiting { #[pin] sleep: Sleep, until: Until },
+        /// For a first endpoint, or for one that asked to be left alone; or for another set
+        /// than the one that was `seen`.
+        Waiting { #[pin] sleep: Sleep, seen: u64 },
         GettingReady { service: S },
         Calling { #[pin] attempt: F },
         Ended,
     }
-}
-
-/// What is waited for.
-#[derive(Clone, Copy)]
-enum Until {
-    /// A first endpoint.
-    Known,
-    /// The end of somebody's wish to be left alone.
-    Rested,
 }
 
 /// What the search for an endpoint has to know.
@@ -111,8 +103,9 @@ where
                             *this.held = Some(held);
                             this.state.set(State::GettingReady { service });
                         }
-                        Found::Wait(at, until) => {
-                            this.state.set(State::Waiting { sleep: Sleep::until(at), until });
+                        Found::Wait(at) => {
+                            let seen = snapshot.version;
+                            this.state.set(State::Waiting { sleep: Sleep::until(at), seen });
                         }
                         Found::Nobody(error) => {
                             this.state.set(State::Ended);
@@ -120,24 +113,15 @@ where
                         }
                     }
                 }
-                StateProj::Waiting { sleep, until } => {
-                    let elapsed = sleep.poll(cx).is_ready();
-                    match until {
-                        Until::Rested if !elapsed => return Poll::Pending,
-                        Until::Known if this.shared.snapshot.load().members.is_empty() => {
-                            if elapsed {
-                                let error = this.search.nobody_known();
-                                this.state.set(State::Ended);
-                                return Poll::Ready(Err(error.into()));
-                            }
-                            this.ticket.wait(this.shared, cx);
-                            // It may have come between the look and the ticket.
-                            if this.shared.snapshot.load().members.is_empty() {
-                                return Poll::Pending;
-                            }
+                StateProj::Waiting { sleep, seen } => {
+                    if sleep.poll(cx).is_pending() {
+                        this.ticket.wait(this.shared, cx);
+                        // Looked at after the ticket: a change before it wakes nobody.
+                        if this.shared.snapshot.load().version == *seen {
+                            return Poll::Pending;
                         }
-                        _ => {}
                     }
+                    this.ticket.leave();
                     this.state.set(State::Picking);
                 }
                 StateProj::GettingReady { service } => match ready!(service.poll_ready(cx)) {
@@ -150,12 +134,11 @@ where
                     Err(error) => {
                         this.state.set(State::Ended);
                         let held = this.held.take().expect("it is held while it is called");
-                        return Poll::Ready(Err(this.search.failed(
-                            error.into(),
-                            held,
-                            this.shared,
-                            this.classifier,
-                        )));
+                        let error = error.into();
+                        let verdict = this.classifier.error(this.search.asked, &*error);
+                        let verdict = uncalled(verdict);
+                        let error = Marked::new(verdict, error).into();
+                        return Poll::Ready(Err(failed(error, verdict, held)));
                     }
                 },
                 StateProj::Calling { attempt } => {
@@ -166,12 +149,13 @@ where
                     return Poll::Ready(match result {
                         Ok(response) => {
                             let verdict = this.classifier.response(asked, &response);
-                            held.answered(verdict, || penalty(this.shared));
+                            held.answered(verdict);
                             Ok(this.classifier.guard(asked, response, verdict, held))
                         }
                         Err(error) => {
                             let error = error.into();
-                            Err(this.search.failed(error, held, this.shared, this.classifier))
+                            let verdict = this.classifier.error(asked, &*error);
+                            Err(failed(error, verdict, held))
                         }
                     });
                 }
@@ -184,13 +168,16 @@ where
 /// What came of a search.
 enum Found<S, G: Gate> {
     Held(Held<S, G>),
-    Wait(Instant, Until),
+    Wait(Instant),
     Nobody(NoEndpoint),
 }
 
-/// Gates that may refuse one call before the panic is asked. More than that many gates that
-/// close between a look and an admission is as good as all.
+/// Gates that may refuse one call before everybody left is asked in turn: so many refusals by
+/// gates that looked open are rare, and to remember more would make each call larger.
 const MAX_REFUSED: usize = 8;
+
+/// As good as for ever, for a wait that is too long to be counted.
+const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
 impl Search {
     fn find<S, G: Gate>(
@@ -201,9 +188,13 @@ impl Search {
         let now = now();
         let began = *self.began.get_or_insert(now);
         if snapshot.members.is_empty() {
-            let limit = began + shared.config.empty_wait;
+            let limit = began.checked_add(shared.config.empty_wait).unwrap_or(began + FOREVER);
             let limit = self.asked.deadline.map_or(limit, |deadline| deadline.min(limit));
-            return Found::Wait(limit, Until::Known);
+            if now < limit {
+                return Found::Wait(limit);
+            }
+            let waited = now.saturating_duration_since(began);
+            return Found::Nobody(NoEndpoint::Unknown { waited });
         }
         let mut refused = Refused::default();
         let mut panic = shared.in_panic(snapshot, now, false);
@@ -213,9 +204,9 @@ impl Search {
                 Choice::Node(node) => match self.admit(node, panic, now) {
                     Some(held) => return Found::Held(held),
                     None if refused.insert(node.key) => {}
-                    None => return nobody(snapshot),
+                    None => return self.ask_all(shared, snapshot, now),
                 },
-                Choice::SetAside(at) => return self.set_aside(at, now, snapshot),
+                Choice::SetAside(at) => return self.set_aside(at, now, shared, snapshot),
                 Choice::Nobody if !panic && shared.in_panic(snapshot, now, true) => {
                     panic = true;
                     refused = Refused::default();
@@ -223,6 +214,20 @@ impl Search {
                 Choice::Nobody => return nobody(snapshot),
             }
         }
+    }
+
+    /// Asks everybody in turn, whatever their load, from a random one on.
+    fn ask_all<S, G: Gate>(
+        &self,
+        shared: &Shared<S, G>,
+        snapshot: &Snapshot<S, G>,
+        now: Instant,
+    ) -> Found<S, G> {
+        let start = shared.config.entropy.draw();
+        snapshot
+            .in_turn(start, now)
+            .find_map(|node| self.admit(node, false, now))
+            .map_or_else(|| nobody(snapshot), Found::Held)
     }
 
     fn admit<S, G: Gate>(
@@ -240,52 +245,47 @@ impl Search {
         Some(Held::new(Arc::clone(node), permit, self.asked, now))
     }
 
-    /// All that may be called asked to be left alone: wait for the first, if there is time.
+    /// All that may be called asked to be left alone: wait for the first, if there is time, and
+    /// up to half as long again (Envoy), so that those who wait don't all return at once.
     fn set_aside<S, G: Gate>(
         &self,
         at: Instant,
         now: Instant,
+        shared: &Shared<S, G>,
         snapshot: &Snapshot<S, G>,
     ) -> Found<S, G> {
-        if self.asked.deadline.is_some_and(|deadline| at >= deadline) {
-            let known = snapshot.members.len();
-            return Found::Nobody(NoEndpoint::SetAside { known, retry_at: at });
+        let mut spread = at.saturating_duration_since(now) / 2;
+        if let Some(deadline) = self.asked.deadline {
+            if at >= deadline {
+                let known = snapshot.members.len();
+                return Found::Nobody(NoEndpoint::SetAside { known, retry_at: at });
+            }
+            // What is left is for the call.
+            spread = spread.min(deadline.saturating_duration_since(at) / 2);
         }
-        Found::Wait(at.max(now), Until::Rested)
+        Found::Wait(at + spread.mul_f64(shared.config.entropy.unit()))
     }
+}
 
-    fn nobody_known(&self) -> NoEndpoint {
-        let waited = self.began.map(|began| now().saturating_duration_since(began));
-        NoEndpoint::Unknown { waited: waited.unwrap_or_default() }
-    }
+/// Settles an attempt that failed without a response.
+fn failed<S, G: Gate>(error: BoxError, verdict: Verdict, mut held: Held<S, G>) -> BoxError {
+    held.answered(verdict);
+    held.settle(verdict);
+    AtEndpoint::new(held.node().endpoint.clone(), error).into()
+}
 
-    /// Settles an attempt that failed without a response.
-    fn failed<S, G: Gate, Res>(
-        &self,
-        error: BoxError,
-        mut held: Held<S, G>,
-        shared: &Shared<S, G>,
-        classifier: &impl Classify<Res>,
-    ) -> BoxError {
-        let verdict: Verdict = classifier.error(self.asked, &*error);
-        held.answered(verdict, || penalty(shared));
-        held.settle(verdict);
-        AtEndpoint::new(held.node().endpoint.clone(), error).into()
+/// An endpoint that failed to get ready was not called: whatever its error looks like, the
+/// request was not carried out, and may be tried elsewhere.
+const fn uncalled(mut verdict: Verdict) -> Verdict {
+    verdict.sent = Sent::No;
+    if matches!(verdict.retry, Retry::IfSafe) {
+        verdict.retry = Retry::Always;
     }
+    verdict
 }
 
 fn nobody<S, G: Gate>(snapshot: &Snapshot<S, G>) -> Found<S, G> {
     Found::Nobody(NoEndpoint::Refused { known: snapshot.members.len() })
-}
-
-/// How much slower than a usual answer a failure counts. Small: with a long decay, a large one
-/// would shun a good endpoint for a minute after one stray failure.
-const PENALTY: f64 = 3.0;
-
-fn penalty<S, G: Gate>(shared: &Shared<S, G>) -> f64 {
-    let now = now();
-    let usual = shared.snapshot.load().usual_cost(now, || shared.config.entropy.draw());
-    usual.unwrap_or_default() * PENALTY
 }
 
 /// Endpoints whose gates have refused this search.
@@ -320,12 +320,16 @@ impl<S, G> Ticket<S, G> {
         let shared = self.shared.get_or_insert_with(|| Arc::clone(shared));
         shared.wait(&mut self.number, cx.waker());
     }
+
+    fn leave(&mut self) {
+        if let (Some(shared), Some(number)) = (&self.shared, self.number.take()) {
+            shared.leave(number);
+        }
+    }
 }
 
 impl<S, G> Drop for Ticket<S, G> {
     fn drop(&mut self) {
-        if let (Some(shared), Some(number)) = (&self.shared, self.number) {
-            shared.leave(number);
-        }
+        self.leave();
     }
 }

@@ -1,8 +1,29 @@
-//! An endpoint's load: how slow it is, times how much it has to do.
+//! An endpoint's load: how slow it is, times how much it has to do; and whether it is in doubt.
 //!
-//! Cost and time of its last sample share one atomic word, so a pick reads a pair that belongs
-//! together, without a lock and without a write. Each value stands alone: nothing is published
-//! through these atomics, so all orderings are relaxed.
+//! **Slow** is Peak EWMA ([`algo::ewma`](crate::algo::ewma)) of the round trips of good answers.
+//! A failure is not among them: how fast an endpoint fails says nothing of how fast it works.
+//! While calls wait for their heads, the endpoint is at least as slow as its silence is long:
+//! so the few that an endpoint gets after it has hung up turn the others away, long before
+//! the first timeout, and a cost does not fade while nobody answers.
+//!
+//! **In doubt** is an endpoint after a failure: it loses against every other, however busy that
+//! is. A failure raises the level of doubt by two, a good answer lowers it by one: an endpoint
+//! that fails every other call does not talk its way out. The doubt lasts for 200 ms after a
+//! first failure, for 6.4 s after four in a row; then the endpoint is on probation and gets one
+//! call at a time, until the level is back at zero. So a stray failure costs an endpoint little
+//! of its share, and a healed one is back at once when it is tried, within 6.4 s. Only outcomes
+//! of calls that began after the last failure change the level: those of one wave count once,
+//! and a success from before proves nothing.
+//!
+//! The obvious alternative, a failure as a slow answer of several times the usual cost, is worse
+//! in three ways. It does not scale with the calls in flight, so under high concurrency a
+//! failing endpoint still looks the least loaded; it fades no faster than a real peak, so a
+//! stray failure is paid for over seconds; and when all fail, penalties that are multiples of
+//! the peers' costs multiply each other.
+//!
+//! What belongs together shares one atomic word, so a pick reads it without a lock and
+//! without a write. Each word stands alone: nothing is published through these atomics, so all
+//! orderings are relaxed.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +32,30 @@ use crate::{
     sync::{AtomicU32, AtomicU64, Ordering, Padded},
 };
 
-/// The time unit of a sample: 2³² of them are 19 hours. A cost that old reads as fresh for a
-/// moment, once; the next sample corrects it.
+/// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
+/// than it is, once, and fades from there as always.
 const TICK_MICROS: u128 = 16;
+
+/// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
+/// a second. Not more, or an old cost would look fresh for hours.
+const MAX_AHEAD: u32 = 1 << 16;
 
 /// The cost of an endpoint of which nothing is known, where nothing is known of others either.
 const UNKNOWN_COST: f64 = 0.001;
+
+/// How long an endpoint is in doubt at level 1; it doubles with each level.
+const DOUBT: Duration = Duration::from_millis(100);
+/// What a failure adds to the level; a good answer takes 1. So an endpoint that fails more
+/// than a third of its calls rises, and is left with a call every few seconds.
+const FAILURE: u32 = 2;
+/// The highest level: a doubt of 6.4 s, about as long as a breaker is open at first. It is the
+/// longest time until a healed endpoint is tried; a shorter one would spend too many attempts
+/// on an endpoint that hangs, each of which costs a whole timeout.
+const MAX_LEVEL: u32 = 7;
+
+/// Added to the load of an endpoint in doubt: more than any load, and little enough that an
+/// `f64` still tells two such loads apart.
+const DOUBTED: f64 = 1e6;
 
 #[derive(Debug)]
 pub(super) struct Load {
@@ -24,63 +63,118 @@ pub(super) struct Load {
     decay: Duration,
     /// The cost as `f32` seconds in the upper half, the tick of its sample in the lower.
     sample: Padded<AtomicU64>,
+    /// How many calls wait for their heads, and the tick since which nothing has come.
+    silence: AtomicU64,
+    /// The level of doubt, and the tick of the last failure that counted.
+    doubt: AtomicU64,
     in_flight: AtomicU32,
 }
 
 impl Load {
     /// Starts at the cost of its peers, so that nobody rushes to a newcomer.
     pub(super) fn new(epoch: Instant, decay: Duration, peers: Option<f64>, now: Instant) -> Self {
-        let load =
-            Self { epoch, decay, sample: Padded(AtomicU64::new(0)), in_flight: AtomicU32::new(0) };
+        let load = Self {
+            epoch,
+            decay,
+            sample: Padded(AtomicU64::new(0)),
+            silence: AtomicU64::new(0),
+            doubt: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+        };
         let cost = peers.unwrap_or(UNKNOWN_COST);
-        load.sample.store(pack(cost, load.tick(now)), Ordering::Relaxed);
+        load.sample.store(pack_cost(cost, load.tick(now)), Ordering::Relaxed);
         load
     }
 
     /// What a pick compares.
     pub(super) fn get(&self, now: Instant) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        self.cost(now) * (f64::from(in_flight) + 1.0)
+        let cost = self.cost(now).max(self.silence(now).as_secs_f64());
+        let load = cost * (f64::from(in_flight) + 1.0);
+        if self.is_doubted(now) { load + DOUBTED } else { load }
     }
 
-    /// The cost alone, in seconds.
+    /// The cost of an answer alone, in seconds.
     pub(super) fn cost(&self, now: Instant) -> f64 {
-        let (cost, tick) = unpack(self.sample.load(Ordering::Relaxed));
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
         ewma::read(cost, self.since(tick, now), self.decay)
     }
 
-    /// An answer took this long.
-    pub(super) fn observe(&self, sample: Duration, now: Instant) {
-        self.update(now, sample.as_secs_f64());
-    }
-
-    pub(super) fn begin(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn end(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// Whether any other is preferred: it failed a short while ago, or it is on probation and
+    /// has not answered its one call yet.
+    pub(super) fn is_doubted(&self, now: Instant) -> bool {
+        let (level, tick) = unpack(self.doubt.load(Ordering::Relaxed));
+        level > 0 && (self.since(tick, now) < doubt(level) || self.awaited() > 0)
     }
 
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn update(&self, now: Instant, sample: f64) {
-        let mut seen = self.sample.load(Ordering::Relaxed);
-        loop {
-            let (cost, tick) = unpack(seen);
-            let cost = ewma::observe(cost, self.since(tick, now), sample, self.decay);
-            let next = pack(cost, self.tick(now));
-            match self.sample.compare_exchange_weak(
-                seen,
-                next,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(newer) => seen = newer,
-            }
+    /// A call begins: it is in flight, and waits for its head.
+    pub(super) fn begin(&self, now: Instant) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let tick = self.tick(now);
+        update(&self.silence, |awaited, since| {
+            Some((awaited.saturating_add(1), if awaited == 0 { tick } else { since }))
+        });
+    }
+
+    /// Its head has come, or never will.
+    pub(super) fn heard(&self, now: Instant) {
+        let tick = self.tick(now);
+        update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
+    }
+
+    /// It is in flight no more.
+    pub(super) fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A good answer took this long.
+    pub(super) fn observe(&self, sample: Duration, now: Instant) {
+        let (tick, sample) = (self.tick(now), sample.as_secs_f64());
+        update(&self.sample, |cost, seen| {
+            let cost = f64::from(f32::from_bits(cost));
+            let cost = ewma::observe(cost, self.since(seen, now), sample, self.decay);
+            Some(((cost as f32).to_bits(), tick))
+        });
+    }
+
+    /// A good answer would have taken at least this long.
+    pub(super) fn at_least(&self, bound: Duration, now: Instant) {
+        if bound.as_secs_f64() > self.cost(now) {
+            self.observe(bound, now);
+        }
+    }
+
+    /// A call that began then has failed.
+    pub(super) fn failed(&self, began: Instant, now: Instant) {
+        let (began, tick) = (self.tick(began), self.tick(now));
+        update(&self.doubt, |level, since| {
+            let counts = level == 0 || is_after(began, since);
+            counts.then(|| ((level + FAILURE).min(MAX_LEVEL), tick))
+        });
+    }
+
+    /// A call that began then has ended well.
+    pub(super) fn succeeded(&self, began: Instant) {
+        let began = self.tick(began);
+        update(&self.doubt, |level, since| {
+            (level > 0 && is_after(began, since)).then(|| (level - 1, since))
+        });
+    }
+
+    /// How many calls wait for their heads.
+    fn awaited(&self) -> u32 {
+        unpack(self.silence.load(Ordering::Relaxed)).0
+    }
+
+    /// How long nothing has come although calls wait for their heads.
+    fn silence(&self, now: Instant) -> Duration {
+        match unpack(self.silence.load(Ordering::Relaxed)) {
+            (0, _) => Duration::ZERO,
+            (_, since) => self.since(since, now),
         }
     }
 
@@ -91,18 +185,50 @@ impl Load {
 
     fn since(&self, tick: u32, now: Instant) -> Duration {
         let ticks = self.tick(now).wrapping_sub(tick);
-        // Another thread's sample may be a little younger than this thread's `now`.
-        let ticks = if ticks > u32::MAX / 2 { 0 } else { ticks };
+        let ticks = if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks };
         Duration::from_micros(u64::from(ticks) * TICK_MICROS as u64)
     }
 }
 
-fn pack(cost: f64, tick: u32) -> u64 {
-    u64::from((cost as f32).to_bits()) << 32 | u64::from(tick)
+/// How long an endpoint is in doubt at a level above 0.
+fn doubt(level: u32) -> Duration {
+    DOUBT * (1 << level.saturating_sub(1).min(MAX_LEVEL - 1))
 }
 
-fn unpack(word: u64) -> (f64, u32) {
-    (f64::from(f32::from_bits((word >> 32) as u32)), word as u32)
+/// Whether tick `a` is after `b`, across the wrap.
+const fn is_after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+/// Changes the two halves of a word together, if there is anything to change.
+fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
+    let mut seen = word.load(Ordering::Relaxed);
+    loop {
+        let (high, low) = unpack(seen);
+        let Some((high, low)) = change(high, low) else { return };
+        let next = pack(high, low);
+        match word.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(newer) => seen = newer,
+        }
+    }
+}
+
+const fn pack(high: u32, low: u32) -> u64 {
+    (high as u64) << 32 | low as u64
+}
+
+const fn unpack(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+fn pack_cost(cost: f64, tick: u32) -> u64 {
+    pack((cost as f32).to_bits(), tick)
+}
+
+fn unpack_cost(word: u64) -> (f64, u32) {
+    let (cost, tick) = unpack(word);
+    (f64::from(f32::from_bits(cost)), tick)
 }
 
 #[cfg(test)]
@@ -117,7 +243,7 @@ mod tests {
         let now = crate::time::now();
         let load = Load::new(now, TAU, Some(0.010), now);
         let idle = load.get(now);
-        load.begin();
+        load.begin(now);
         assert!((load.get(now) / idle - 2.0).abs() < 1e-9);
         load.end();
         assert_eq!(load.get(now), idle);
@@ -149,5 +275,77 @@ mod tests {
         let load = Load::new(epoch, TAU, Some(0.1), epoch + wrap - 5 * MS);
         let after = load.cost(epoch + wrap + 5 * MS);
         assert!((after - 0.1).abs() < 0.001, "{after}");
+    }
+
+    #[test]
+    fn a_day_of_rest_does_not_bring_an_old_peak_back() {
+        let epoch = crate::time::now();
+        let load = Load::new(epoch, TAU, Some(10.0), epoch);
+        for hours in [1, 10, 15, 18] {
+            let cost = load.cost(epoch + Duration::from_secs(hours * 3600));
+            assert!(cost < 1e-6, "after {hours} h: {cost}");
+        }
+    }
+
+    #[test]
+    fn silence_is_slow_while_somebody_waits() {
+        let now = crate::time::now();
+        let load = Load::new(now, TAU, Some(0.005), now);
+        load.begin(now);
+        load.begin(now + 50 * MS);
+        assert!((load.get(now + 100 * MS) - 0.3).abs() < 1e-3);
+        load.heard(now + 100 * MS);
+        assert!(load.get(now + 101 * MS) < 0.02);
+        assert!(load.get(now + 1100 * MS) > 2.9);
+        // Answered, though its body is still being read: not silent.
+        load.heard(now + 1100 * MS);
+        assert!(load.get(now + 60_000 * MS) < 0.02);
+    }
+
+    #[test]
+    fn doubt_grows_with_each_wave_and_one_wave_counts_once() {
+        let mut now = crate::time::now();
+        let load = Load::new(now, TAU, Some(0.005), now);
+        for doubt in [200, 800, 3200, 6400, 6400] {
+            let began = now + MS;
+            now += 2 * MS;
+            (0..10).for_each(|_| load.failed(began, now));
+            // It began before the failure was known.
+            load.succeeded(began);
+            assert!(load.is_doubted(now + (doubt - 1) * MS), "{doubt}");
+            assert!(load.get(now) > 1e5);
+            now += doubt * MS;
+            assert!(!load.is_doubted(now), "{doubt}");
+        }
+    }
+
+    #[test]
+    fn probation_is_one_call_at_a_time_until_as_many_good_answers() {
+        let mut now = crate::time::now();
+        let load = Load::new(now, TAU, Some(0.005), now);
+        load.failed(now, now);
+        now += 200 * MS;
+        for on_probation in [true, true, false] {
+            assert!(!load.is_doubted(now));
+            load.begin(now);
+            assert_eq!(load.is_doubted(now), on_probation);
+            load.heard(now + MS);
+            load.succeeded(now);
+            load.end();
+            now += 2 * MS;
+        }
+    }
+
+    #[test]
+    fn a_good_answer_to_every_other_call_does_not_end_the_doubt() {
+        let mut now = crate::time::now();
+        let load = Load::new(now, TAU, Some(0.005), now);
+        for _ in 0..6 {
+            now += 2 * MS;
+            load.failed(now - MS, now);
+            now += 2 * MS;
+            load.succeeded(now - MS);
+        }
+        assert!(load.is_doubted(now + 3000 * MS));
     }
 }

@@ -13,11 +13,18 @@
 //! 2. have not asked to be left alone for a while (`Retry-After`),
 //! 3. no earlier attempt of the same call went to.
 //!
-//! The third gives way before the second, the second before the first. A pick that its gate
-//! refuses after all is picked anew, at no cost in attempts, backoff or budget.
+//! The third gives way first: a call that has been everywhere goes back. The second never does:
+//! if all that may be called asked to be left alone, the call waits for the first of them, or
+//! fails at once if its deadline is earlier. A pick that its gate refuses after all is picked
+//! anew, at no cost in attempts, backoff or budget.
 //!
-//! The load is Peak EWMA ([`algo::ewma`](crate::algo::ewma)) times the calls in flight. A
-//! failure counts as a slow answer, so that an endpoint that fails at once is no sink.
+//! The load is Peak EWMA ([`algo::ewma`](crate::algo::ewma)) times the calls in flight, and an
+//! endpoint from which nothing comes while calls wait for it is at least as slow as its silence
+//! is long. An endpoint that has failed is *in doubt* for a while, 200 ms at first and 6.4 s
+//! after four failures in a row, and loses against every other, however busy; then it gets one
+//! call at a time until enough of them ended well. So one that fails at once is no sink, one
+//! that hangs costs few calls a timeout, a stray failure is soon forgotten, and a healed
+//! endpoint has its share back within seconds.
 //!
 //! When fewer than half of the endpoints may be called, the checks are more likely wrong than
 //! the endpoints: then all of them are used (Envoy's panic mode), or none, if you ask for that.
@@ -51,7 +58,7 @@
 //! |---|---|---|---|
 //! | [panic threshold](DEFAULT_PANIC_THRESHOLD) | 50 % | 0 (never) to 100 % | Envoy |
 //! | [wait for a first endpoint](DEFAULT_EMPTY_WAIT) | 5 s | 0 and more | a registry's first answer takes that long at the worst |
-//! | [decay of a cost](crate::algo::ewma::DEFAULT_DECAY) | 10 s | above 0 | Finagle |
+//! | [decay of a cost](crate::algo::ewma::DEFAULT_DECAY) | 4 s | above 0 | how long a healed endpoint is remembered as slow |
 //! | [longest `Retry-After` followed](MAX_SET_ASIDE) | 30 s | | an endpoint must not disappear for a day by one header |
 //!
 //! # Errors
@@ -63,7 +70,9 @@
 //! # When something is dropped
 //!
 //! A dropped call gives back its place at the endpoint and its permit. The driver ends with the
-//! last handle of the balancer.
+//! last handle of the balancer, and a call that is under way is one. A call that was cut off by
+//! its deadline counts as a failure of its endpoint; one that its caller gave up only says that
+//! an answer takes at least so long.
 //!
 //! # Events
 //!

@@ -1,6 +1,7 @@
 //! An endpoint as the balancer knows it.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,7 +9,7 @@ use std::{
 use super::{config::MAX_SET_ASIDE, load::Load};
 use crate::{
     call::{Asked, Target},
-    classify::{Pushback, Settle, Verdict},
+    classify::{Blame, Pushback, Sent, Settle, Verdict},
     endpoint::{Endpoint, EndpointKey, Gate, Health},
     sync::{AtomicU64, Ordering},
     time::now,
@@ -56,23 +57,45 @@ impl<S, G> Node<S, G> {
     }
 
     /// Learns from an attempt's head or error.
-    pub(super) fn learn(&self, verdict: Verdict, lasted: Duration, penalty: f64, now: Instant) {
-        if let Pushback::After(wish) = verdict.pushback {
+    fn learn(&self, verdict: Verdict, began: Instant, now: Instant) {
+        self.load.heard(now);
+        if Sign::of(verdict) == Sign::Good {
+            self.load.observe(now.saturating_duration_since(began), now);
+        }
+        // A wish that comes with a failure is the endpoint's. With any other answer it is about
+        // that one request (a 409 to a key whose first call still runs).
+        if let (Pushback::After(wish), true) = (verdict.pushback, verdict.is_failure()) {
             self.set_aside(wish, now);
         }
-        let sample = if verdict.is_failure() {
-            // A failure that comes at once must not look like a fast answer.
-            lasted.max(Duration::try_from_secs_f64(penalty).unwrap_or_default())
-        } else {
-            lasted
-        };
-        self.load.observe(sample, now);
+    }
+}
+
+/// What an outcome says of the endpoint that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    /// It answered for the call, if only to say that the request was wrong.
+    Good,
+    /// It failed, or turned the call away unprocessed: that took no time, and must not make it
+    /// look fast.
+    Bad,
+    /// Nothing: the request was wrong before it was sent, or its caller gave it up.
+    None,
+}
+
+impl Sign {
+    const fn of(verdict: Verdict) -> Self {
+        match (verdict.blame, verdict.sent) {
+            (Blame::Endpoint | Blame::Service, _) => Self::Bad,
+            (Blame::Caller, _) => Self::None,
+            (_, Sent::Processed) => Self::Good,
+            (Blame::Nobody, _) => Self::Bad,
+            (Blame::Client, _) => Self::None,
+        }
     }
 }
 
 /// What a call holds of its endpoint until its response has been read: a place in flight and
 /// the gate's permit.
-#[derive(Debug)]
 pub struct Held<S, G: Gate> {
     node: Arc<Node<S, G>>,
     permit: G::Permit,
@@ -88,7 +111,7 @@ impl<S, G: Gate> Held<S, G> {
         asked: Asked,
         began: Instant,
     ) -> Self {
-        node.load.begin();
+        node.load.begin(began);
         Self { node, permit, asked, began, answered: false }
     }
 
@@ -97,17 +120,28 @@ impl<S, G: Gate> Held<S, G> {
     }
 
     /// The head, or an error, has come: the round trip is known.
-    pub(super) fn answered(&mut self, verdict: Verdict, penalty: impl FnOnce() -> f64) {
-        let now = now();
-        let penalty = if verdict.is_failure() { penalty() } else { 0.0 };
+    pub(super) fn answered(&mut self, verdict: Verdict) {
         self.answered = true;
-        self.node.learn(verdict, now.saturating_duration_since(self.began), penalty, now);
+        self.node.learn(verdict, self.began, now());
     }
 }
 
 impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
+        // Not at the head: a body that breaks off is a failure too.
+        match Sign::of(verdict) {
+            Sign::Good => self.node.load.succeeded(self.began),
+            Sign::Bad => self.node.load.failed(self.began, now()),
+            Sign::None => {}
+        }
         self.permit.settle(verdict);
+    }
+}
+
+// Not derived: a response that holds one is `Debug` whatever the service and the gate are.
+impl<S, G: Gate> fmt::Debug for Held<S, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({})", self.node.endpoint)
     }
 }
 
@@ -116,9 +150,14 @@ impl<S, G: Gate> Drop for Held<S, G> {
         self.node.load.end();
         if !self.answered {
             let now = now();
-            // Cut off by our own deadline: it was slow. Given up by the caller: nobody knows.
+            self.node.load.heard(now);
             if self.asked.dropped(now).is_failure() {
-                self.node.load.observe(now.saturating_duration_since(self.began), now);
+                // Cut off by our own deadline.
+                self.node.load.failed(self.began, now);
+            } else {
+                // Given up by the caller, or the loser of a race. That is no failure, but it
+                // would have taken at least so long.
+                self.node.load.at_least(now.saturating_duration_since(self.began), now);
             }
         }
     }
@@ -140,6 +179,8 @@ pub struct EndpointStatus {
     pub set_aside_until: Option<Instant>,
     /// What its next answer is expected to take.
     pub cost: Duration,
+    /// Whether it failed a short while ago, so that others are preferred.
+    pub doubted: bool,
     /// Calls in flight, until their responses have been read.
     pub in_flight: u32,
 }

@@ -65,11 +65,19 @@ impl<S, G: Gate> Snapshot<S, G> {
         let rested = |at: usize| members[at].node.set_aside_until(now).is_none();
         let fresh = |at: usize| !tried.contains(members[at].node.key);
         let load = |at: usize| members[at].node.load.get(now);
-        let picked =
-            p2c::pick(members.len(), |at| fresh(at) && usable(at) && rested(at), load, &mut draw)
-                .or_else(|| {
-                    p2c::pick(members.len(), |at| usable(at) && rested(at), load, &mut draw)
-                });
+        let mut pick = |fit: &dyn Fn(usize) -> bool| {
+            let at = p2c::pick(members.len(), fit, load, &mut draw)?;
+            if !members[at].node.load.is_doubted(now) {
+                return Some(at);
+            }
+            // Both were in doubt, as one pair in ten is when two of five fail. Another pair, and
+            // no more: to look until somebody is found who is not would throw all the calls on
+            // the first one that comes back.
+            let again = p2c::pick(members.len(), fit, load, &mut draw)?;
+            Some(if load(again) < load(at) { again } else { at })
+        };
+        let picked = pick(&|at| fresh(at) && usable(at) && rested(at))
+            .or_else(|| pick(&|at| usable(at) && rested(at)));
         if let Some(at) = picked {
             return Choice::Node(&members[at].node);
         }
@@ -78,6 +86,19 @@ impl<S, G: Gate> Snapshot<S, G> {
             .filter_map(|at| members[at].node.set_aside_until(now))
             .min();
         first_rested.map_or(Choice::Nobody, Choice::SetAside)
+    }
+
+    /// All that may be called now, from a random one on.
+    pub(super) fn in_turn(
+        &self,
+        start: u64,
+        now: Instant,
+    ) -> impl Iterator<Item = &Arc<Node<S, G>>> {
+        let (before, after) = self.members.split_at(start as usize % self.members.len().max(1));
+        let fit = move |member: &&Member<S, G>| {
+            member.is_eligible(now) && member.node.set_aside_until(now).is_none()
+        };
+        after.iter().chain(before).filter(fit).map(|member| &member.node)
     }
 
     /// The share of endpoints that may be called; 1 if there are none at all.
@@ -114,6 +135,7 @@ impl<S, G: Gate> Snapshot<S, G> {
             set_aside_until: member.node.set_aside_until(now),
             cost: std::time::Duration::try_from_secs_f64(member.node.load.cost(now))
                 .unwrap_or_default(),
+            doubted: member.node.load.is_doubted(now),
             in_flight: member.node.load.in_flight(),
         };
         self.members.iter().map(status).collect()
