@@ -596,9 +596,27 @@ async fn many_gates_that_refuse_do_not_hide_the_one_that_does_not() -> Result<()
     for _ in 0..50 {
         assert_eq!(call(&bench.balance, Words::new()).await?, 39);
     }
-    bench.doors.at(39).0.lies.store(true, SeqCst);
-    let error = call(&bench.balance, Words::new()).await.expect_err("nobody answers");
-    assert_eq!(no_endpoint(&error), NoEndpoint::Refused { known: 40 });
+    Ok(())
+}
+
+/// Breakers that recover look open and admit a few. Goal: when these few are taken, calls flow
+/// (more would be refused by nobody's fault), unless panic is ruled out.
+#[tokio::test(start_paused = true)]
+async fn when_all_that_look_open_refuse_all_are_used() -> Result<(), BoxError> {
+    for (count, threshold) in [(3, 0.5), (40, 0.5), (3, 0.0), (40, 0.0)] {
+        let config = BalanceConfig::new().panic_threshold(threshold)?;
+        let bench = Bench::new(config, PlainClassifier::new(), echo);
+        bench.tell(all(1..=count)).await;
+        (1..=count).for_each(|port| bench.doors.at(port).0.lies.store(true, SeqCst));
+        let answer = call(&bench.balance, Words::new()).await;
+        if threshold > 0.0 {
+            let port = answer?;
+            assert_eq!(bench.doors.at(port).0.anyway.load(SeqCst), 1);
+        } else {
+            let error = answer.expect_err("nobody answers");
+            assert_eq!(no_endpoint(&error), NoEndpoint::Refused { known: count.into() });
+        }
+    }
     Ok(())
 }
 

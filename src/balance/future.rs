@@ -204,10 +204,20 @@ impl Search {
                 Choice::Node(node) => match self.admit(node, panic, now) {
                     Some(held) => return Found::Held(held),
                     None if refused.insert(node.key) => {}
-                    None => return self.ask_all(shared, snapshot, now),
+                    None => match self.ask_all(shared, snapshot, now) {
+                        Some(held) => return Found::Held(held),
+                        None if shared.may_panic() => panic = true,
+                        None => return nobody(snapshot),
+                    },
                 },
                 Choice::SetAside(at) => return self.set_aside(at, now, shared, snapshot),
-                Choice::Nobody if !panic && shared.in_panic(snapshot, now, true) => {
+                // Where all that looked open have refused after all (breakers that let only a few
+                // pass while they recover), nobody may be called: fewer than any threshold.
+                Choice::Nobody
+                    if !panic
+                        && (refused.is_some() && shared.may_panic()
+                            || shared.in_panic(snapshot, now, true)) =>
+                {
                     panic = true;
                     refused = Refused::default();
                 }
@@ -222,12 +232,9 @@ impl Search {
         shared: &Shared<S, G>,
         snapshot: &Snapshot<S, G>,
         now: Instant,
-    ) -> Found<S, G> {
+    ) -> Option<Held<S, G>> {
         let start = shared.config.entropy.draw();
-        snapshot
-            .in_turn(start, now)
-            .find_map(|node| self.admit(node, false, now))
-            .map_or_else(|| nobody(snapshot), Found::Held)
+        snapshot.in_turn(start, now).find_map(|node| self.admit(node, false, now))
     }
 
     fn admit<S, G: Gate>(
@@ -298,6 +305,10 @@ struct Refused {
 impl Refused {
     fn keys(&self) -> &[Option<EndpointKey>] {
         &self.keys[..self.count]
+    }
+
+    const fn is_some(&self) -> bool {
+        self.count > 0
     }
 
     /// `false` when there is no place for another.
