@@ -16,10 +16,11 @@
 //! and a success from before proves nothing.
 //!
 //! The obvious alternative, a failure as a slow answer of several times the usual cost, is worse
-//! in three ways. It does not scale with the calls in flight, so under high concurrency a
-//! failing endpoint still looks the least loaded; it fades no faster than a real peak, so a
-//! stray failure is paid for over seconds; and when all fail, penalties that are multiples of
-//! the peers' costs multiply each other.
+//! in three ways. It does not scale with the calls in flight: the busier the others are, the
+//! sooner a failing endpoint looks the least loaded again (one of five with a mean of 40 ms, at
+//! 2000 calls/s: 4.3 % of the calls, and 0.2 % when doubted). It fades no faster than a real
+//! peak, so a stray failure is paid for over seconds. And when all fail, penalties that are
+//! multiples of the peers' costs multiply each other (2 s of failures at 200 calls/s: 10^18 s).
 //!
 //! What belongs together shares one atomic word, so a pick reads it without a lock and
 //! without a write. Each word stands alone: nothing is published through these atomics, so all
