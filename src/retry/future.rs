@@ -1,7 +1,6 @@
 //! One call and its attempts.
 
 use std::{
-    error::Error as StdError,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -20,8 +19,8 @@ use crate::{
         Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
         mark_sent_before, mark_unsent,
     },
-    classify::{Blame, Classify, Mark, Marked, Sent, Settle, Verdict},
-    error::{BoxError, sources},
+    classify::{Blame, Classify, Sent, Settle, Verdict},
+    error::BoxError,
     event::Event,
     time::{Sleep, after, now},
 };
@@ -350,7 +349,7 @@ where
     ) {
         let outcome = match result {
             Ok(response) => Outcome::Response(classifier.status(response)),
-            Err(error) => Outcome::Error(in_words(&**error)),
+            Err(error) => Outcome::of_error(&**error),
         };
         let kind = if self.number == 1 { AttemptKind::First } else { AttemptKind::Retry };
         self.history.push(Attempt {
@@ -392,20 +391,4 @@ where
 /// A refusal by this program itself: nothing was sent, nobody is to blame.
 fn is_local<T>(result: &Result<T, BoxError>, verdict: Verdict) -> bool {
     result.is_err() && verdict.blame == Blame::Nobody && verdict.sent == Sent::No
-}
-
-/// An error and its sources in one line.
-fn in_words(error: &(dyn StdError + 'static)) -> String {
-    let mut words = String::new();
-    for error in sources(error).filter(|error| !error.is::<Mark>() && !error.is::<Marked>()) {
-        let text = error.to_string();
-        // Many wrappers repeat what they wrap.
-        if !words.ends_with(&text) {
-            if !words.is_empty() {
-                words.push_str(": ");
-            }
-            words.push_str(&text);
-        }
-    }
-    words
 }
