@@ -377,8 +377,8 @@ async fn connecting_has_a_timeout_of_its_own() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let ear = Arc::clone(&heard);
     let observer = Observer::new(move |event| {
-        if let Event::TimedOut { which, limit, .. } = event {
-            ear.lock().expect("no panic").push((*which, *limit));
+        if let Event::ConnectTimedOut { address, limit, .. } = event {
+            ear.lock().expect("no panic").push((*address, *limit));
         }
     });
     let config = TransportConfig::http1().connect_timeout(SHORT).expect("valid").observer(observer);
@@ -390,7 +390,7 @@ async fn connecting_has_a_timeout_of_its_own() {
     assert_eq!((timeout.address(), timeout.limit()), (address, SHORT));
     assert!(find::<hyper_util::client::legacy::Error>(&*error).is_some());
     assert_eq!(verdict_on_error(&*error), UNREACHED);
-    assert_eq!(*heard.lock().expect("no panic"), [("connect", SHORT)]);
+    assert_eq!(*heard.lock().expect("no panic"), [(address, SHORT)]);
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ async fn dial(dialler: Arc<Dialler>) -> Result<<Connector as Service<Uri>>::Resp
             return Poll::Ready(result.map_err(BoxError::from));
         }
         ready!(sleep.as_mut().poll(cx));
-        observer.on(|| Event::TimedOut { which: "connect", limit });
+        observer.on(|| Event::ConnectTimedOut { address, limit });
         Poll::Ready(Err(ConnectTimeout::new(address, limit).into()))
     })
     .await?;

@@ -110,7 +110,7 @@
 //!
 //! # Events
 //!
-//! `TimedOut` with `connect` ([`TransportConfig::observer`]).
+//! `ConnectTimedOut` ([`TransportConfig::observer`]).
 
 mod body;
 mod config;
