@@ -66,7 +66,8 @@ struct Ongoing<P, R> {
     withdrawal: Option<Withdrawal>,
     history: Vec<Attempt>,
     /// The last outcome that was not a refusal by this program itself.
-    last_real: Option<(R, Verdict)>,
+    // In a box, so that no call that succeeds at once makes room for it.
+    last_real: Option<Box<(R, Verdict)>>,
 }
 
 impl<S, C, Cl> RetryFuture<S, C, Cl>
@@ -226,7 +227,7 @@ where
             mark_sent_before();
         }
         if !is_local(&result, verdict) {
-            self.last_real = Some((result, verdict));
+            self.last_real = Some(Box::new((result, verdict)));
         }
         self.backoff = delay;
         Next::Wait(now + delay)
@@ -286,7 +287,7 @@ where
         reason: StopReason,
     ) -> Ended<Result<T, BoxError>> {
         let (result, verdict) = match self.last_real.take() {
-            Some(real) if is_local(&result, verdict) => real,
+            Some(real) if is_local(&result, verdict) => *real,
             _ => (result, verdict),
         };
         Ended { result, verdict, reason: Some(reason) }
@@ -300,7 +301,8 @@ where
     ) -> Ended<Result<T, BoxError>> {
         let error = error.unwrap_or_else(|| reason.because().into());
         let verdict = verdict_on_error(&*error);
-        let (result, verdict) = self.last_real.take().unwrap_or((Err(error), verdict));
+        let (result, verdict) =
+            self.last_real.take().map_or_else(|| (Err(error), verdict), |real| *real);
         Ended { result, verdict, reason: Some(reason) }
     }
 
