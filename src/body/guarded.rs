@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -48,17 +49,14 @@ pin_project! {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     head: Verdict,
-    asked: Asked,
+    deadline: Option<Instant>,
 }
 
 impl Open {
     /// Read in part or not at all: what the head said stands, unless our own deadline cut it.
     fn dropped(self) -> Verdict {
-        if self.asked.deadline.is_none() {
-            return self.head;
-        }
-        match self.asked.dropped(crate::time::now()) {
-            Verdict::TIMED_OUT => Verdict::TIMED_OUT,
+        match self.deadline {
+            Some(deadline) if crate::time::now() >= deadline => Verdict::TIMED_OUT,
             _ => self.head,
         }
     }
@@ -75,7 +73,7 @@ fn finish<G: Settle>(open: &mut Option<Open>, guard: &mut Option<G>, broken: boo
 impl<B, G: Settle> Guarded<B, G> {
     /// A body whose end decides; `head` is the verdict if nothing goes wrong.
     pub const fn open(asked: Asked, body: B, head: Verdict, guard: G) -> Self {
-        Self { body, open: Some(Open { head, asked }), guard: Some(guard) }
+        Self { body, open: Some(Open { head, deadline: asked.deadline }), guard: Some(guard) }
     }
 
     /// A body behind a head that decided: `guard` was told, and is held until the end.

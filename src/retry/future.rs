@@ -65,7 +65,8 @@ struct Ongoing<P, R> {
     withdrawal: Option<Withdrawal>,
     history: Vec<Attempt>,
     /// The last outcome; a refusal by this program itself takes the place of no real one.
-    last: Option<(R, Verdict)>,
+    // In a box, so that no call that succeeds at once makes room for it.
+    last: Option<Box<(R, Verdict)>>,
 }
 
 impl<S, C, Cl> RetryFuture<S, C, Cl>
@@ -228,7 +229,7 @@ where
         }
         // Until the next attempt is polled, nothing is under way.
         mark_unsent();
-        self.last = Some(self.weightier(result, verdict));
+        self.last = Some(Box::new(self.weightier(result, verdict)));
         self.backoff = delay;
         Next::Wait(after(now, delay))
     }
@@ -249,7 +250,7 @@ where
         result: Result<T, BoxError>,
         verdict: Verdict,
     ) -> (Result<T, BoxError>, Verdict) {
-        match self.last.take() {
+        match self.last.take().map(|last| *last) {
             Some((last, known)) if is_local(&result, verdict) && !is_local(&last, known) => {
                 (last, known)
             }
@@ -317,7 +318,7 @@ where
         shared: &Shared<Cl>,
     ) -> Ended<Result<T, BoxError>> {
         self.close(true, shared);
-        let (result, verdict) = match (self.last.take(), error) {
+        let (result, verdict) = match (self.last.take().map(|last| *last), error) {
             (Some((last, known)), None) => (last, known),
             (Some((last, known)), Some(_)) if !is_local(&last, known) => (last, known),
             (_, error) => {
