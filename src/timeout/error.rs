@@ -45,7 +45,7 @@ impl Elapsed {
     pub(super) const fn not_begun(which: Which) -> Self {
         let retry = Self::new(which, Duration::ZERO, Sent::No).mark.verdict().retry;
         let verdict = Verdict::new(Blame::Nobody, Sent::No, retry);
-        Self { which, limit: Duration::ZERO, mark: Mark::new(verdict) }
+        Self { which, limit: Duration::ZERO, mark: Mark::new(verdict).named("timeout") }
     }
 
     /// Which limit passed.

@@ -1,5 +1,8 @@
 //! What several tests need.
-#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(dead_code, unreachable_pub, reason = "no test uses all of it, and none is a crate")]
+
+pub mod company;
+pub mod spans;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};
 
