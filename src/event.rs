@@ -91,6 +91,11 @@ impl Observer {
         Self(None)
     }
 
+    /// Whether somebody does.
+    pub(crate) const fn is_listening(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Reports an event, if somebody listens.
     pub(crate) fn on<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if let Some(listen) = &self.0 {

@@ -14,7 +14,10 @@ use std::{
 
 use buttress::{
     BoxError, Entropy, Event, Observer,
-    balance::{AtEndpoint, Balance, BalanceConfig, EndpointStatus, MAX_SET_ASIDE, NoEndpoint},
+    balance::{
+        AtEndpoint, Balance, BalanceConfig, DEFAULT_EMPTY_WAIT, EndpointStatus, MAX_SET_ASIDE,
+        NoEndpoint,
+    },
     call::{Asked, Call, Stage, Trail, Words, mark_handed_over},
     classify::{Blame, HttpClassifier, PlainClassifier, Sent, Settle, Verdict, verdict_on_error},
     endpoint::{Change, Endpoint, EndpointKey, Fixed, Gate, Health, Open, Refusal},
@@ -339,28 +342,42 @@ async fn a_discovery_error_keeps_the_last_good_set_and_calls_go_on() -> Result<(
 }
 
 /// A stream that is at its end after these, and can't be polled again.
-struct Once(Vec<Change>, bool);
+struct Once {
+    changes: Vec<Change>,
+    ended: bool,
+    polled_after_its_end: Arc<AtomicBool>,
+}
 
 impl Stream for Once {
     type Item = Result<Change, BoxError>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        assert!(!self.1, "polled after its end");
-        let next = self.0.pop();
-        self.1 = next.is_none();
+        if self.ended {
+            // The driver's task swallows the panic.
+            self.polled_after_its_end.store(true, SeqCst);
+            panic!("polled after its end");
+        }
+        let next = self.changes.pop();
+        self.ended = next.is_none();
         Poll::Ready(next.map(Ok))
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ended_discovery_is_not_polled_again_and_its_set_stays() -> Result<(), BoxError> {
-    let discover = Once(vec![all([7])], false);
+    let polled_after_its_end = Arc::new(AtomicBool::new(false));
+    let discover = Once {
+        changes: vec![all([7])],
+        ended: false,
+        polled_after_its_end: Arc::clone(&polled_after_its_end),
+    };
     let make = |_: &Endpoint| tower::service_fn(|_: Call<()>| ready(Ok::<_, BoxError>(7)));
     let config = BalanceConfig::new();
     let mut balance =
         Balance::new(config, discover, make, |_: &Endpoint| Open::new(), PlainClassifier::new())?;
     settle().await;
     sleep(Duration::from_secs(600)).await;
+    assert!(!polled_after_its_end.load(SeqCst));
     assert_eq!(balance.ready().await?.call(Call::new(())).await?, 7);
     Ok(())
 }
@@ -576,11 +593,14 @@ async fn a_gate_that_refuses_after_all_costs_no_attempt() -> Result<(), BoxError
     for liar in [1, 2] {
         bench.doors.at(liar).0.lies.store(true, SeqCst);
     }
+    let asked = || bench.doors.at(1).0.asked.load(SeqCst);
     for _ in 0..100 {
+        let before = asked();
         assert!(call(&bench.balance, Words::new()).await? > 2);
+        assert!(asked() - before <= 1, "who has refused a call is not asked again");
     }
     assert_eq!(bench.hits.total(), 100, "one attempt a call");
-    assert!(bench.doors.at(1).0.asked.load(SeqCst) > 10, "it was picked, and refused");
+    assert!(asked() > 10, "it was picked, and refused");
     assert_eq!(bench.doors.at(1).0.admitted.load(SeqCst), 0);
     assert_eq!(bench.in_flight(), 0);
     Ok(())
@@ -631,6 +651,33 @@ async fn unhealthy_and_unchecked_endpoints_are_not_called_while_others_can_be()
     for _ in 0..100 {
         assert!(call(&bench.balance, Words::new()).await? >= 3);
     }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_called_before_its_first_check_unless_that_takes_too_long() -> Result<(), BoxError>
+{
+    let bench = plain(echo);
+    let health = |port, health| Change::Health(endpoint(port), health);
+    bench.tell(all(1..=3)).await;
+    for port in 1..=3 {
+        bench.tell(health(port, Health::Pending)).await;
+    }
+    let mut first = pin!(call(&bench.balance, Words::new()));
+    assert!(poll_once(first.as_mut()).is_pending());
+    // None of three may be called, which would be a panic if all had been asked.
+    bench.tell(health(1, Health::Unhealthy)).await;
+    assert!(poll_once(first.as_mut()).is_pending());
+    bench.tell(health(2, Health::Healthy)).await;
+    assert_eq!(first.await?, 2);
+    for _ in 0..20 {
+        assert_eq!(call(&bench.balance, Words::new()).await?, 2);
+    }
+
+    bench.tell(Change::Remove(endpoint(2))).await;
+    let began = now();
+    call(&bench.balance, Words::new()).await?;
+    assert_eq!(now() - began, DEFAULT_EMPTY_WAIT, "then it is a panic like any other");
     Ok(())
 }
 

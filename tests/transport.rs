@@ -23,7 +23,7 @@ use buttress::{
     collect::CollectLayer,
     endpoint::{Endpoint, MakeEndpoint},
     find,
-    timeout::{AttemptTimeoutLayer, Elapsed, Which},
+    timeout::{AttemptTimeoutLayer, DeadlineLayer, Elapsed, Which},
     transport::{
         ConnectTimeout, HyperTransport, InvalidTarget, NotHandedOver, ResponseFuture, Transport,
         TransportBody, TransportConfig,
@@ -660,6 +660,19 @@ async fn a_connection_on_which_a_collected_body_timed_out_is_not_used_again() {
     assert_eq!(response.body().as_bytes(), Some(&b"hello"[..]));
     let error = call(&mut attempt, get("/stall")).await.expect_err("half a body");
     assert_eq!(find::<Elapsed>(&*error).map(Elapsed::which), Some(Which::Attempt));
+    assert_eq!(server.connections(), 1);
+    text(&mut transport, get("/")).await.expect("an answer");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_a_body_met_the_deadline_is_not_used_again() {
+    let (server, _gate) = slow(Http::Two).await;
+    let mut transport = server.transport(TransportConfig::http2());
+    let mut bounded = DeadlineLayer::new(SHORT).expect("valid").layer(transport.clone());
+    let body = call(&mut bounded, get("/stall")).await.expect("a head").into_body();
+    let error = timeout(PATIENCE, body.collect()).await.expect("in time").expect_err("half");
+    assert_eq!(find::<Elapsed>(&*error).map(Elapsed::which), Some(Which::Body));
     assert_eq!(server.connections(), 1);
     text(&mut transport, get("/")).await.expect("an answer");
     assert_eq!(server.connections(), 2);

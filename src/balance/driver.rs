@@ -179,9 +179,6 @@ where
         self.version += 1;
         let member =
             |(node, health): (&Arc<Node<S, G>>, _)| Member { node: Arc::clone(node), health };
-        Snapshot {
-            version: self.version,
-            members: self.members.list().into_iter().map(member).collect(),
-        }
+        Snapshot::new(self.version, self.members.list().into_iter().map(member).collect())
     }
 }

@@ -187,9 +187,9 @@ impl Search {
     ) -> Found<S, G> {
         let now = now();
         let began = *self.began.get_or_insert(now);
+        let limit = began.checked_add(shared.config.empty_wait).unwrap_or(began + FOREVER);
+        let limit = self.asked.deadline.map_or(limit, |deadline| deadline.min(limit));
         if snapshot.members.is_empty() {
-            let limit = began.checked_add(shared.config.empty_wait).unwrap_or(began + FOREVER);
-            let limit = self.asked.deadline.map_or(limit, |deadline| deadline.min(limit));
             if now < limit {
                 return Found::Wait(limit);
             }
@@ -197,7 +197,10 @@ impl Search {
             return Found::Nobody(NoEndpoint::Unknown { waited });
         }
         let mut refused = Refused::default();
-        let mut panic = shared.in_panic(snapshot, now, false);
+        // While first checks are under way nobody knows how few are fit: it is too early for
+        // panic, which would call those that have not even been asked.
+        let early = snapshot.awaited && now < limit;
+        let mut panic = !early && shared.in_panic(snapshot, now, false);
         loop {
             let draw = || shared.config.entropy.draw();
             match snapshot.choose(&self.tried, refused.keys(), panic, now, draw) {
@@ -211,6 +214,7 @@ impl Search {
                     },
                 },
                 Choice::SetAside(at) => return self.set_aside(at, now, shared, snapshot),
+                Choice::Nobody if early => return Found::Wait(limit),
                 // Where all that looked open have refused after all (breakers that let only a few
                 // pass while they recover), nobody may be called: fewer than any threshold.
                 Choice::Nobody

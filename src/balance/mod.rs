@@ -26,6 +26,9 @@
 //! that hangs costs few calls a timeout, a stray failure is soon forgotten, and a healed
 //! endpoint has its share back within seconds.
 //!
+//! While the first checks of some are under way and no other may be called, a call waits for
+//! one, as it does for a first endpoint.
+//!
 //! When fewer than half of the endpoints may be called, the checks are more likely wrong than
 //! the endpoints: then all of them are used (Envoy's panic mode), or none, if you ask for that.
 //!

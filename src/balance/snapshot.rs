@@ -15,6 +15,8 @@ pub(super) struct Snapshot<S, G> {
     /// Which change it is; two are never the same.
     pub(super) version: u64,
     pub(super) members: Vec<Member<S, G>>,
+    /// Of some, the first check is under way. Kept, as a call has no time to count.
+    pub(super) awaited: bool,
 }
 
 /// An endpoint and what the active check says of it.
@@ -32,7 +34,14 @@ impl<S, G> Clone for Member<S, G> {
 
 impl<S, G> Default for Snapshot<S, G> {
     fn default() -> Self {
-        Self { version: 0, members: Vec::new() }
+        Self { version: 0, members: Vec::new(), awaited: false }
+    }
+}
+
+impl<S, G> Snapshot<S, G> {
+    pub(super) fn new(version: u64, members: Vec<Member<S, G>>) -> Self {
+        let awaited = members.iter().any(|member| member.health == Health::Pending);
+        Self { version, members, awaited }
     }
 }
 

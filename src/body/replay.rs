@@ -107,6 +107,24 @@ impl<B> ReplayBody<B> {
     }
 }
 
+impl<B> ReplayBody<ReplayBody<B>> {
+    /// One wrapper less, for a body that two layers keep for replay; one that is still a stream
+    /// comes back as it is.
+    pub(crate) fn flatten(mut self) -> Result<ReplayBody<B>, Self> {
+        let nothing = Reader::Kept { kept: Kept::Whole(Bytes::new()), at: 0 };
+        match std::mem::replace(&mut self.reader, nothing) {
+            Reader::Once(inner) => Ok(inner),
+            Reader::Kept { kept: Kept::Whole(bytes), at } => {
+                Ok(ReplayBody { reader: Reader::Kept { kept: Kept::Whole(bytes), at } })
+            }
+            stream @ Reader::Kept { kept: Kept::Tee(_), .. } => {
+                self.reader = stream;
+                Err(self)
+            }
+        }
+    }
+}
+
 /// The stream behind all readers, and what has come out of it.
 #[derive(Debug)]
 struct Tee<B> {

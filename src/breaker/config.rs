@@ -179,6 +179,11 @@ impl BreakerConfig {
         Ok(self)
     }
 
+    /// When a probe that has not ended has failed.
+    pub(crate) const fn probe_may_take(&self) -> Duration {
+        self.rules.probe_timeout
+    }
+
     /// Who hears of the breaker's changes (default: nobody).
     #[must_use]
     pub fn observer(mut self, observer: Observer) -> Self {

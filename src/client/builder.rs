@@ -1,19 +1,11 @@
-//! The settings of a client, and what of them can't be.
+//! The settings of a client.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
-
-use futures_core::Stream;
-use tower_layer::Layer;
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use super::{
+    check::{Boxed, CheckHealth},
     invalid::InvalidClient,
-    roof::Target,
+    layered::Layered,
     stack::{Stack, assemble},
 };
 use crate::{
@@ -21,13 +13,14 @@ use crate::{
     breaker::BreakerConfig,
     classify::HttpClassifier,
     collect::CollectConfig,
-    endpoint::{Change, Discover, Endpoint, Fixed, MakeEndpoint},
+    endpoint::{Discover, Fixed, MakeEndpoint},
     entropy::Entropy,
-    error::BoxError,
     event::Observer,
+    health::{Checked, HealthConfig, Probe},
+    hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
     retry::RetryConfig,
-    timeout::{AttemptTimeoutLayer, DEFAULT_ATTEMPT, DEFAULT_TOTAL, DeadlineLayer},
+    timeout::{DEFAULT_ATTEMPT, DEFAULT_TOTAL},
     trace::TraceConfig,
 };
 
@@ -37,34 +30,52 @@ use crate::{
 /// [`build`](Self::build), with a sentence that says what to change.
 #[must_use]
 pub struct Builder<M> {
-    service: String,
-    make: M,
-    discover: Option<Boxed>,
-    deadline: Duration,
-    attempt_timeout: Duration,
-    collect: Option<CollectConfig>,
-    idempotency: Option<IdempotencyConfig>,
-    retry: RetryConfig,
-    breaker: BreakerConfig,
-    service_breaker: Option<BreakerConfig>,
-    balance: BalanceConfig,
-    trace: TraceConfig,
-    classifier: HttpClassifier,
-    observer: Observer,
-    entropy: Entropy,
+    pub(super) service: String,
+    pub(super) make: M,
+    /// None if the transport is the user's own.
+    pub(super) connections: Option<Connections>,
+    pub(super) discover: Option<Boxed>,
+    pub(super) no_endpoints: bool,
+    pub(super) health: Option<CheckHealth>,
+    pub(super) deadline: Duration,
+    pub(super) attempt_timeout: Duration,
+    pub(super) collect: Option<CollectConfig>,
+    pub(super) idempotency: Option<IdempotencyConfig>,
+    pub(super) retry: RetryConfig,
+    pub(super) hedge: Option<HedgeConfig>,
+    pub(super) breaker: BreakerConfig,
+    pub(super) service_breaker: Option<BreakerConfig>,
+    pub(super) balance: BalanceConfig,
+    pub(super) trace: TraceConfig,
+    pub(super) classifier: HttpClassifier,
+    pub(super) observer: Observer,
+    pub(super) entropy: Entropy,
+}
+
+/// What is known of the connections of our own transport.
+#[derive(Clone, Copy)]
+pub(super) struct Connections {
+    pub(super) http2: bool,
+    /// None for the default, which an attempt timeout may well be below.
+    pub(super) connect_timeout: Option<Duration>,
 }
 
 impl<M> Builder<M> {
-    pub(super) fn new(service: String, make: M) -> Self {
+    /// Begins a stack over a transport of your own, for the service of this name.
+    pub fn new(service: impl Into<String>, make: M) -> Self {
         Self {
-            service,
+            service: service.into(),
             make,
+            connections: None,
             discover: None,
+            no_endpoints: false,
+            health: None,
             deadline: DEFAULT_TOTAL,
             attempt_timeout: DEFAULT_ATTEMPT,
             collect: None,
             idempotency: None,
             retry: RetryConfig::new(),
+            hedge: None,
             breaker: BreakerConfig::new(),
             service_breaker: None,
             balance: BalanceConfig::new(),
@@ -77,12 +88,31 @@ impl<M> Builder<M> {
 
     /// The endpoints, as a list that never changes.
     pub fn endpoints(self, endpoints: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.discover(Fixed::new(endpoints))
+        let endpoints: Vec<SocketAddr> = endpoints.into_iter().collect();
+        let none = endpoints.is_empty();
+        let mut this = self.discover(Fixed::new(endpoints));
+        this.no_endpoints = none;
+        this
     }
 
     /// Where the endpoints are found: any stream of changes.
     pub fn discover(mut self, discover: impl Discover + Send + 'static) -> Self {
-        self.discover = Some(Boxed(Box::pin(discover)));
+        self.discover = Some(Boxed::new(discover));
+        self.no_endpoints = false;
+        self
+    }
+
+    /// Asks every endpoint how it is, whether there are calls or not: `probe` as often as
+    /// `config` says. One that is not well gets no calls while enough others are.
+    pub fn health_check_with<P>(mut self, probe: P, config: HealthConfig) -> Self
+    where
+        P: Probe + Send + Sync + 'static,
+    {
+        self.health = Some(Box::new(|discover, _, told, _| {
+            let config = told.listening(config, HealthConfig::observer);
+            let config = told.seeded(config, HealthConfig::entropy);
+            Ok(Boxed::new(Checked::new(discover, probe, config)))
+        }));
         self
     }
 
@@ -92,7 +122,9 @@ impl<M> Builder<M> {
         self
     }
 
-    /// How long one attempt may take (default: 10 s).
+    /// How long one attempt may take (default: 10 s): from when an endpoint was picked, the wait
+    /// for layers of your own and for a connection included, to the response's head, or to its
+    /// end where [bodies are collected](Self::collect_bodies).
     pub const fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.attempt_timeout = limit;
         self
@@ -129,6 +161,14 @@ impl<M> Builder<M> {
         self
     }
 
+    /// Races an attempt that is slow with a second one, at another endpoint: the first success
+    /// wins. The second one is paid from the budget of the retries, and made only if the call
+    /// may be repeated.
+    pub fn hedge(mut self, config: HedgeConfig) -> Self {
+        self.hedge = Some(config);
+        self
+    }
+
     /// The breaker of each endpoint.
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
         self.breaker = config;
@@ -160,7 +200,8 @@ impl<M> Builder<M> {
         self
     }
 
-    /// Who is told what the layers do.
+    /// Who is told what the layers do: all of them, in the place of observers in their own
+    /// settings.
     pub fn observer(mut self, observer: Observer) -> Self {
         self.observer = observer;
         self
@@ -174,8 +215,10 @@ impl<M> Builder<M> {
         self
     }
 
-    /// Another way to reach an endpoint: any function from an [`Endpoint`] to a service.
-    pub fn transport<N: MakeEndpoint>(self, make: N) -> Builder<N> {
+    /// Another way to reach an endpoint: any function from an
+    /// [`Endpoint`](crate::endpoint::Endpoint) to a service.
+    pub fn transport<N: MakeEndpoint>(mut self, make: N) -> Builder<N> {
+        self.connections = None;
         self.map_make(|_| make)
     }
 
@@ -203,12 +246,16 @@ impl<M> Builder<M> {
         Builder {
             service: self.service,
             make: map(self.make),
+            connections: self.connections,
             discover: self.discover,
+            no_endpoints: self.no_endpoints,
+            health: self.health,
             deadline: self.deadline,
             attempt_timeout: self.attempt_timeout,
             collect: self.collect,
             idempotency: self.idempotency,
             retry: self.retry,
+            hedge: self.hedge,
             breaker: self.breaker,
             service_breaker: self.service_breaker,
             balance: self.balance,
@@ -218,67 +265,60 @@ impl<M> Builder<M> {
             entropy: self.entropy,
         }
     }
-
-    /// Holds the settings against each other.
-    fn check(self) -> Result<(M, Boxed, Parts), InvalidClient> {
-        let target = Target::parse(&self.service, self.collect.is_some())?;
-        let discover = self.discover.ok_or(InvalidClient::NO_ENDPOINTS)?;
-        if self.attempt_timeout > self.deadline {
-            return Err(InvalidClient::new(format!(
-                "an attempt may take {:?} but the whole call only {:?}: raise the deadline, or \
-                 lower the attempt timeout",
-                self.attempt_timeout, self.deadline
-            )));
-        }
-        let policy = self.retry.policy();
-        let first = policy.backoff.ceiling(0);
-        if policy.max_attempts.get() > 1 && first >= self.deadline {
-            return Err(InvalidClient::new(format!(
-                "a first backoff of up to {first:?} does not fit into a deadline of {:?}: lower \
-                 the backoff's base, or raise the deadline",
-                self.deadline
-            )));
-        }
-        let parts = Parts {
-            roof: target,
-            deadline: DeadlineLayer::new(self.deadline).map_err(InvalidClient::of)?,
-            attempt_timeout: AttemptTimeoutLayer::new(self.attempt_timeout)
-                .map_err(InvalidClient::of)?,
-            collect: self.collect.unwrap_or_default(),
-            idempotency: self.idempotency,
-            retry: self.retry.entropy(self.entropy.fork()).observer(self.observer.clone()),
-            service: self.service_breaker.map(|config| config.observer(self.observer.clone())),
-            breaker: self.breaker,
-            balance: self.balance.entropy(self.entropy.fork()).observer(self.observer.clone()),
-            trace: self.trace,
-            classifier: self.classifier,
-            observer: self.observer,
-            entropy: self.entropy,
-        };
-        Ok((self.make, discover, parts))
-    }
 }
 
 #[cfg(feature = "hyper")]
 mod hyper {
     use tower_service::Service;
 
-    use super::{Builder, InvalidClient, MakeEndpoint};
+    use super::{Boxed, Builder, Checked, Connections, HealthConfig, InvalidClient, MakeEndpoint};
     use crate::{
         client::{AttemptBody, Client},
         error::BoxError,
-        transport::{HyperTransport, TransportConfig},
+        health::HttpProbe,
+        transport::{DEFAULT_CONNECT_TIMEOUT, HyperTransport, TransportConfig},
     };
 
     impl Builder<HyperTransport<AttemptBody>> {
         /// How connections are made and kept; HTTP/1.1 by default.
-        pub fn connections(self, config: TransportConfig) -> Self {
+        pub fn connections(mut self, config: TransportConfig) -> Self {
+            let connect = config.connecting_takes();
+            self.connections = Some(Connections {
+                http2: config.speaks_http2(),
+                connect_timeout: (connect != DEFAULT_CONNECT_TIMEOUT).then_some(connect),
+            });
             self.map_make(|_| HyperTransport::new(config))
         }
 
         /// HTTP/2 without TLS, as the service is known to speak it.
         pub fn http2(self) -> Self {
             self.connections(TransportConfig::http2())
+        }
+    }
+
+    impl<M> Builder<M> {
+        /// Asks every endpoint for this page, such as `/health`, whether there are calls or not,
+        /// under the service's name and in the protocol of the calls. One that does not answer
+        /// well gets no calls while enough others do.
+        ///
+        /// For other settings, and for services behind TLS, see
+        /// [`health_check_with`](Self::health_check_with).
+        pub fn health_check(mut self, path: impl Into<String>) -> Self {
+            let path = path.into();
+            self.health = Some(Box::new(move |discover, target, told, http2| {
+                if !target.is_plain_http() {
+                    return Err(InvalidClient::HEALTH_NEEDS_TLS);
+                }
+                let probe = HttpProbe::new()
+                    .path(&path)
+                    .and_then(|probe| probe.authority(target.authority()))
+                    .map_err(InvalidClient::of)?;
+                let probe = if http2 { probe.http2() } else { probe };
+                let config = told.listening(HealthConfig::new(), HealthConfig::observer);
+                let config = told.seeded(config, HealthConfig::entropy);
+                Ok(Boxed::new(Checked::new(discover, probe, config)))
+            }));
+            self
         }
     }
 
@@ -301,53 +341,6 @@ mod hyper {
         {
             Ok(Client::new(self.build_stack()?))
         }
-    }
-}
-
-/// The settings after they were checked.
-pub(super) struct Parts {
-    pub(super) roof: Target,
-    pub(super) deadline: DeadlineLayer,
-    pub(super) attempt_timeout: AttemptTimeoutLayer,
-    pub(super) collect: CollectConfig,
-    pub(super) idempotency: Option<IdempotencyConfig>,
-    pub(super) retry: RetryConfig,
-    pub(super) service: Option<BreakerConfig>,
-    pub(super) breaker: BreakerConfig,
-    pub(super) balance: BalanceConfig,
-    pub(super) trace: TraceConfig,
-    pub(super) classifier: HttpClassifier,
-    pub(super) observer: Observer,
-    pub(super) entropy: Entropy,
-}
-
-/// Puts a layer of the user's around what another maker makes.
-#[derive(Clone, Debug)]
-pub struct Layered<M, L> {
-    make: M,
-    layer: L,
-}
-
-impl<M, L> MakeEndpoint for Layered<M, L>
-where
-    M: MakeEndpoint,
-    L: Layer<M::Service>,
-{
-    type Service = L::Service;
-
-    fn make(&self, endpoint: &Endpoint) -> L::Service {
-        self.layer.layer(self.make.make(endpoint))
-    }
-}
-
-/// Any discovery, behind one type.
-struct Boxed(Pin<Box<dyn Discover + Send>>);
-
-impl Stream for Boxed {
-    type Item = Result<Change, BoxError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_change(cx)
     }
 }
 

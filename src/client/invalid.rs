@@ -11,11 +11,28 @@ pub struct InvalidClient {
 }
 
 impl InvalidClient {
-    pub(super) const NO_ENDPOINTS: Self = Self {
-        sentence: Cow::Borrowed(
-            "there is nobody to call: name the endpoints with `endpoints` or `discover`",
-        ),
-    };
+    pub(super) const NO_ENDPOINTS: Self =
+        Self::says("there is nobody to call: name the endpoints with `endpoints` or `discover`");
+    pub(super) const EMPTY_LIST: Self = Self::says(
+        "the list of endpoints is empty and never changes: name some, or watch for them with \
+         `discover`",
+    );
+    pub(super) const NO_DEADLINE: Self =
+        Self::says("a deadline of zero lets no call succeed: set it above zero");
+    pub(super) const NO_ATTEMPT_TIMEOUT: Self =
+        Self::says("an attempt timeout of zero lets no call succeed: set it above zero");
+    pub(super) const COLLECTS_NOTHING: Self = Self::says(
+        "bodies of up to 0 bytes are none: raise the cap, or leave `collect_bodies` out",
+    );
+    #[cfg(feature = "hyper")]
+    pub(super) const HEALTH_NEEDS_TLS: Self = Self::says(
+        "the health check speaks plain HTTP, the service does not: give `health_check_with` a \
+         probe that speaks as the service does",
+    );
+
+    const fn says(sentence: &'static str) -> Self {
+        Self { sentence: Cow::Borrowed(sentence) }
+    }
 
     pub(super) fn new(sentence: String) -> Self {
         Self { sentence: sentence.into() }

@@ -17,9 +17,9 @@
 //! # The order of the stack
 //!
 //! ```text
-//! call span ─ deadline ─ key ─ retry ─ attempt span ─ service breaker ─ balance ─┬─ instance
-//!                                                                                └─ instance:
-//!                       breaker ─ load ─ attempt timeout ─ collect ─ your layers ─ transport
+//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ service breaker ─ balance ─┬─ instance
+//!                                                                                        └─ instance:
+//!                               breaker ─ load ─ attempt timeout ─ collect ─ your layers ─ transport
 //! ```
 //!
 //! Each layer's place has a reason, which stands beside it in `stack.rs`.
@@ -28,8 +28,8 @@
 //!
 //! Those of the layers: a call may take [30 s](crate::timeout::DEFAULT_TOTAL), an attempt
 //! [10 s](crate::timeout::DEFAULT_ATTEMPT), there are [3 attempts](crate::retry), a breaker
-//! for each endpoint, none for the service, and no idempotency key: to ask for one is to say
-//! that the service honours it.
+//! for each endpoint, none for the service, no hedge and no health check, and no idempotency
+//! key: to ask for one is to say that the service honours it.
 //!
 //! # Errors
 //!
@@ -45,9 +45,13 @@
 //! and its place in flight are freed at once. Nobody is blamed.
 
 mod builder;
+mod check;
 mod either;
 mod error;
 mod invalid;
+mod layered;
+mod race;
+mod ready;
 mod roof;
 mod stack;
 
@@ -57,10 +61,13 @@ mod service;
 #[cfg(feature = "hyper")]
 pub use self::service::{Client, Sending};
 pub use self::{
-    builder::{Builder, Layered},
+    builder::Builder,
     either::{Either, EitherFuture},
     error::{Error, Kind},
     invalid::InvalidClient,
+    layered::Layered,
+    race::{Apart, Flat, Raced},
+    ready::{Readied, ReadiedFuture},
     roof::{Roof, RoofFuture},
     stack::{AttemptBody, Stack},
 };

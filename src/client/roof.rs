@@ -1,6 +1,7 @@
 //! Where a plain request enters the stack, and one opaque error leaves it.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -16,7 +17,9 @@ use tower_service::Service;
 
 use super::{Error, InvalidClient};
 use crate::{
+    balance::EndpointStatus,
     body::Body,
+    breaker::Breaker,
     call::{BodyMode, Call, Words},
     error::BoxError,
     time::now,
@@ -34,15 +37,49 @@ pub(super) struct Target {
 /// The roof of the stack. Requests may name the service or only a path of it.
 ///
 /// [`Words`] in a request's extensions become the call's own.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Roof<S> {
     inner: S,
-    target: Arc<Target>,
+    shared: Arc<Shared>,
 }
 
+/// What all clones share.
+struct Shared {
+    target: Target,
+    endpoints: Box<Endpoints>,
+    service_breaker: Option<Breaker>,
+}
+
+/// Looks into a balancer, whatever its type.
+type Endpoints = dyn Fn() -> Vec<EndpointStatus> + Send + Sync;
+
 impl<S> Roof<S> {
-    pub(super) fn new(inner: S, target: Target) -> Self {
-        Self { inner, target: Arc::new(target) }
+    pub(super) fn new(
+        inner: S,
+        target: Target,
+        endpoints: impl Fn() -> Vec<EndpointStatus> + Send + Sync + 'static,
+        service_breaker: Option<Breaker>,
+    ) -> Self {
+        let endpoints = Box::new(endpoints);
+        Self { inner, shared: Arc::new(Shared { target, endpoints, service_breaker }) }
+    }
+
+    /// The endpoints that are known now, and how each does.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        (self.shared.endpoints)()
+    }
+
+    /// The breaker of the service as a whole, if there is one.
+    #[must_use]
+    pub fn service_breaker(&self) -> Option<&Breaker> {
+        self.shared.service_breaker.as_ref()
+    }
+}
+
+impl<S> fmt::Debug for Roof<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roof").field("target", &self.shared.target).finish_non_exhaustive()
     }
 }
 
@@ -66,10 +103,11 @@ where
         } else {
             request.extensions_mut().remove().unwrap_or_default()
         };
-        if self.target.collects && words.body == BodyMode::Timely {
+        let target = &self.shared.target;
+        if target.collects && words.body == BodyMode::Timely {
             words.body = BodyMode::Collected;
         }
-        self.target.complete(request.uri_mut());
+        target.complete(request.uri_mut());
         RoofFuture { inner: self.inner.call(Call::with_words(request, words)) }
     }
 }
@@ -85,11 +123,25 @@ impl Target {
         let parts = service.parse::<Uri>().map_err(|_| wrong())?.into_parts();
         let path = parts.path_and_query.as_ref().map_or("", |path| path.as_str());
         match (parts.scheme, parts.authority) {
-            (Some(scheme), Some(authority)) if matches!(path, "" | "/") => {
+            // A user and password have no place in `Host`.
+            (Some(scheme), Some(authority))
+                if matches!(path, "" | "/")
+                    && !authority.host().is_empty()
+                    && !authority.as_str().contains('@') =>
+            {
                 Ok(Self { scheme, authority, collects })
             }
             _ => Err(wrong()),
         }
+    }
+
+    pub(super) fn is_plain_http(&self) -> bool {
+        self.scheme == Scheme::HTTP
+    }
+
+    #[cfg(feature = "hyper")]
+    pub(super) fn authority(&self) -> &str {
+        self.authority.as_str()
     }
 
     /// Gives a request for a path alone the name of the service.

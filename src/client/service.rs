@@ -11,9 +11,12 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{AttemptBody, Builder, Error};
+use super::{AttemptBody, Builder, Error, Roof};
 use crate::{
+    balance::EndpointStatus,
     body::{Body, TakeWhole},
+    breaker::Breaker,
+    call::Call,
     error::BoxError,
     transport::{HyperTransport, TransportConfig},
 };
@@ -30,6 +33,10 @@ pub struct Client {
 /// The stack with its type erased: one box for each call, at the roof, nowhere else.
 trait Erased: Send + Sync {
     fn send(&self, request: Request<Body>) -> Sending;
+
+    fn endpoints(&self) -> Vec<EndpointStatus>;
+
+    fn service_breaker(&self) -> Option<&Breaker>;
 }
 
 /// A call that is under way.
@@ -44,12 +51,13 @@ impl Client {
     /// Begins a client for a service: `http://payments`. The name stands in `Host` and
     /// `:authority`; the connections go to the endpoints.
     pub fn builder(service: impl Into<String>) -> Builder<HyperTransport<AttemptBody>> {
-        Builder::new(service.into(), HyperTransport::new(TransportConfig::http1()))
+        Builder::new(service, HyperTransport::new(TransportConfig::http1()))
+            .connections(TransportConfig::http1())
     }
 
-    pub(super) fn new<S, B>(stack: S) -> Self
+    pub(super) fn new<S, B>(stack: Roof<S>) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Error>,
+        S: Service<Call<Request<Body>>, Response = Response<B>, Error = BoxError>,
         S: Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
         B: http_body::Body + TakeWhole + Send + 'static,
@@ -67,13 +75,25 @@ impl Client {
     pub fn send<B: Into<Body>>(&self, request: Request<B>) -> Sending {
         self.stack.send(request.map(Into::into))
     }
+
+    /// The endpoints that are known now, and how each does.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.stack.endpoints()
+    }
+
+    /// The breaker of the service as a whole, to look at and to force it, if there is one.
+    #[must_use]
+    pub fn service_breaker(&self) -> Option<&Breaker> {
+        self.stack.service_breaker()
+    }
 }
 
-struct Whole<S>(S);
+struct Whole<S>(Roof<S>);
 
 impl<S, B> Erased for Whole<S>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Error>,
+    S: Service<Call<Request<Body>>, Response = Response<B>, Error = BoxError>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     B: http_body::Body + TakeWhole + Send + 'static,
@@ -83,7 +103,7 @@ where
     fn send(&self, request: Request<Body>) -> Sending {
         let mut stack = self.0.clone();
         let future = Box::pin(async move {
-            poll_fn(|cx| stack.poll_ready(cx)).await?;
+            poll_fn(|cx| Service::<Request<Body>>::poll_ready(&mut stack, cx)).await?;
             let response = stack.call(request).await?;
             // A body that was collected is whole: it needs none of its wrappers any more.
             Ok(response.map(|mut body| match body.take_whole() {
@@ -92,6 +112,14 @@ where
             }))
         });
         Sending { future }
+    }
+
+    fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.0.endpoints()
+    }
+
+    fn service_breaker(&self) -> Option<&Breaker> {
+        self.0.service_breaker()
     }
 }
 

@@ -2,7 +2,13 @@
 
 use tower_layer::Layer;
 
-use super::{builder::Parts, either::Either, roof::Roof};
+use super::{
+    check::Parts,
+    either::Either,
+    race::{Raced, race},
+    ready::Readied,
+    roof::Roof,
+};
 use crate::{
     balance::{Balance, OutsideRuntime},
     body::{Body, ReplayBody},
@@ -12,7 +18,6 @@ use crate::{
     collect::{Collect, CollectLayer},
     endpoint::{Discover, Endpoint, MakeEndpoint},
     entropy::Entropy,
-    event::Observer,
     idempotency::{Idempotency, IdempotencyLayer},
     retry::{Retry, RetryLayer},
     timeout::{AttemptTimeout, AttemptTimeoutLayer, Deadline, Http},
@@ -27,12 +32,13 @@ pub type AttemptBody = ReplayBody<Body>;
 pub type Stack<T> = Roof<CallSpan<Deadline<Keyed<Retried<T>>, Http>>>;
 
 type Keyed<S> = Either<Idempotency<S>, S>;
-type Retried<T> = Retry<AttemptSpan<Guarded<Balanced<T>>>, HttpClassifier>;
+type Retried<T> = Retry<Raced<AttemptSpan<Guarded<Balanced<T>>>>, HttpClassifier>;
 type Guarded<S> = BreakerService<S, HttpClassifier>;
 type Balanced<T> = Balance<AtEndpoint<T>, Breaker, HttpClassifier>;
-type AtEndpoint<T> = AttemptTimeout<Collect<Uncarry<T>>>;
+type AtEndpoint<T> = AttemptTimeout<Readied<Collect<Uncarry<T>>>>;
 
-/// Builds the stack from the bottom up.
+/// Builds the stack from the bottom up: read it from its end for the order in which a call
+/// passes. `tests/stack.rs` has a test for each "above" that fails when it is swapped.
 pub(super) fn assemble<M, D>(
     parts: Parts,
     make: M,
@@ -49,37 +55,42 @@ where
         attempt_timeout: parts.attempt_timeout,
         collect: CollectLayer::new(parts.collect),
     };
-    let gates = gates(parts.breaker, &parts.entropy, parts.observer);
+    let gates = gates(parts.breaker, &parts.entropy);
 
-    // Balance below everything that is per attempt: another attempt goes to another endpoint.
-    // Above the endpoints' own layers: it has to see each one's breaker, load and outcome.
+    // Balance above the endpoints' own layers: it picks by each one's breaker, load and outcome.
     let stack = Balance::new(parts.balance, discover, at_endpoint, gates, classifier)?;
+    let balance = stack.clone();
 
-    // The service breaker above balance: it judges what the whole service answers. Below the
-    // attempt span: a refusal is an attempt that one can see.
+    // The service breaker above balance: it judges what the whole service answers.
     let breaker = service.map(|config| Breaker::with_entropy(config, &parts.entropy));
-    let stack = BreakerLayer::optional(breaker, classifier).layer(stack);
+    let stack = BreakerLayer::optional(breaker.clone(), classifier).layer(stack);
 
-    // The attempt span above all that an attempt consists of, and below retry: one for each.
+    // The attempt span above the service breaker: a refusal is an attempt that one can see.
     let stack = AttemptSpanLayer::new(parts.trace.clone(), parts.entropy.fork()).layer(stack);
 
-    // Retry above the attempt's own timeout: an attempt that timed out is tried again.
+    // The hedge above the attempt span: each of its two attempts has a span of its own.
+    let stack = race(parts.hedge, classifier, stack);
+
+    // Retry above the hedge: it is for attempts that failed, and two that both failed are one.
+    // Above balance: another attempt goes to another endpoint. Above the attempt timeout: an
+    // attempt that timed out is tried again.
     let stack = RetryLayer::new(parts.retry, classifier).layer(stack);
 
-    // The key above retry: every attempt of a call carries the same, or the service could not
-    // tell a repetition from a second call.
+    // The key above retry and hedge: every attempt of a call carries the same, or the service
+    // could not tell a repetition from a second call.
     let stack = match parts.idempotency {
         Some(config) => Either::with(IdempotencyLayer::new(config).layer(stack)),
         None => Either::without(stack),
     };
 
-    // The deadline above retry: it bounds the sum of all attempts, backoffs and the body.
+    // The deadline above retry: it bounds the sum of all attempts, backoffs and the body, and
+    // each attempt gets no more than what is left of it.
     let stack = parts.deadline.layer(stack);
 
-    // The call span above all: it covers what the caller waits for.
+    // The call span above the deadline: it covers what the caller waits for, and sees it end.
     let stack = CallSpanLayer::new(parts.trace).layer(stack);
 
-    Ok(Roof::new(stack, roof))
+    Ok(Roof::new(stack, roof, move || balance.endpoints(), breaker))
 }
 
 /// Builds the layers of one endpoint above its transport.
@@ -93,15 +104,23 @@ impl<M: MakeEndpoint> MakeEndpoint for AtEndpointMaker<M> {
     type Service = AtEndpoint<M::Service>;
 
     fn make(&self, endpoint: &Endpoint) -> Self::Service {
-        let transport = self.make.make(endpoint);
-        // The user's own layers, which `make` has put around the transport, see the plain
-        // request: other people's layers don't know our carrier.
-        let stack = UncarryLayer::new().layer(transport);
-        // The body is collected beneath the attempt's timeout, so that one that stalls or is
-        // cut short is a failed attempt.
+        // The user's own layers above the transport: `make` has put them there.
+        let stack = self.make.make(endpoint);
+
+        // Unwrapping above the user's own layers: other people's don't know our carrier.
+        let stack = UncarryLayer::new().layer(stack);
+
+        // Collecting above the user's own layers: what they turn a body into is what is
+        // collected (decompression).
         let stack = self.collect.layer(stack);
-        // The attempt's timeout below the endpoint's breaker and load (the balancer holds
-        // both): an attempt that timed out is a failure of its endpoint.
+
+        // Readiness above collecting and all beneath, within the call.
+        let stack = Readied::new(stack);
+
+        // The attempt timeout above collecting: a body that stalls is a failed attempt. Above
+        // readiness: an attempt that waits for a limit of the user's is one that takes time.
+        // Below the endpoint's breaker and load, both of which the balancer holds: an attempt
+        // that timed out is a failure of its endpoint.
         self.attempt_timeout.layer(stack)
     }
 }
@@ -110,11 +129,10 @@ impl<M: MakeEndpoint> MakeEndpoint for AtEndpointMaker<M> {
 fn gates(
     config: BreakerConfig,
     entropy: &Entropy,
-    observer: Observer,
 ) -> impl Fn(&Endpoint) -> Breaker + Send + Sync + 'static {
     let entropy = entropy.fork();
     move |endpoint| {
-        let config = config.clone().endpoint(endpoint.clone()).observer(observer.clone());
+        let config = config.clone().endpoint(endpoint.clone());
         Breaker::with_entropy(config, &entropy)
     }
 }

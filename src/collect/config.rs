@@ -26,6 +26,11 @@ impl CollectConfig {
         self
     }
 
+    /// Whether it collects nothing but empty bodies.
+    pub(crate) const fn is_void(&self) -> bool {
+        self.cap == 0
+    }
+
     /// Whether bodies are collected of which the call says nothing (default: no).
     pub const fn always(mut self, always: bool) -> Self {
         self.always = always;

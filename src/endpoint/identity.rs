@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use crate::event::Observer;
+
 /// An instance of a service.
 ///
 /// Its identity is its id *and* its address: an instance that was restarted elsewhere is
@@ -87,6 +89,12 @@ pub trait MakeEndpoint {
 
     /// The service that calls `endpoint`.
     fn make(&self, endpoint: &Endpoint) -> Self::Service;
+
+    /// Who listens to the stack that these services stand in, for a maker whose services have
+    /// something to report. Told before the first is made.
+    fn report_to(&mut self, observer: &Observer) {
+        let _ = observer;
+    }
 }
 
 impl<F, S> MakeEndpoint for F

@@ -41,6 +41,12 @@ impl HedgeConfig {
         self
     }
 
+    /// When the second attempt is made.
+    #[must_use]
+    pub const fn delay(&self) -> Duration {
+        self.delay
+    }
+
     /// How much of a request's body is kept for the second attempt, in bytes.
     #[must_use]
     pub const fn replay_cap(mut self, cap: usize) -> Self {

@@ -84,6 +84,11 @@ impl RetryConfig {
         self
     }
 
+    /// Who pays, if anybody does: for a hedge beside the retries, which has to share it.
+    pub(crate) const fn payer(&self) -> Option<&Budget> {
+        self.budget.as_ref()
+    }
+
     /// Where the jitter comes from; a seed makes it repeatable.
     #[must_use]
     pub fn entropy(mut self, entropy: Entropy) -> Self {

@@ -167,6 +167,16 @@ impl TransportConfig {
         Ok(self)
     }
 
+    /// What the connect timeout is.
+    pub(crate) const fn connecting_takes(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// Whether HTTP/2 is spoken.
+    pub(crate) const fn speaks_http2(&self) -> bool {
+        matches!(self.protocol, Protocol::Http2)
+    }
+
     /// Who hears of connections that took too long.
     pub fn observer(mut self, observer: Observer) -> Self {
         self.observer = observer;

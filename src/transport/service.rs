@@ -24,6 +24,7 @@ use super::{
 use crate::{
     endpoint::{Endpoint, MakeEndpoint},
     error::BoxError,
+    event::Observer,
 };
 
 /// Makes a [`Transport`] for each endpoint, with a pool of its own.
@@ -49,6 +50,10 @@ where
 
     fn make(&self, endpoint: &Endpoint) -> Transport<B> {
         Transport::new(endpoint, &self.config)
+    }
+
+    fn report_to(&mut self, observer: &Observer) {
+        self.config = self.config.clone().observer(observer.clone());
     }
 }
 
