@@ -28,6 +28,8 @@
 //!   client's clones, not by two clients nor by two machines.
 //! - **A call cut off by its deadline has no history.** Its error says when and whether it may
 //!   have happened; the attempts before are in the spans and events only.
+//! - **Of timeouts, connecting alone is an event.** Calls and attempts that took too long are in
+//!   the errors, the spans and the [`Retrying`](crate::Event::Retrying) that follows them.
 //! - **Few calls, slow judgements.** A breaker needs five failures in a row or twenty calls in
 //!   its window, and the balancer learns of an endpoint by calling it. With a call a minute,
 //!   [`health`](crate::health) checks are what finds a dead instance.
