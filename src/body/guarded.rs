@@ -55,8 +55,11 @@ struct Open {
 impl Open {
     /// Read in part or not at all: what the head said stands, unless our own deadline cut it.
     fn dropped(self) -> Verdict {
-        match self.deadline {
-            Some(deadline) if crate::time::now() >= deadline => Verdict::TIMED_OUT,
+        if self.deadline.is_none() {
+            return self.head;
+        }
+        match Asked::dropped_at(self.deadline, crate::time::now()) {
+            Verdict::TIMED_OUT => Verdict::TIMED_OUT,
             _ => self.head,
         }
     }

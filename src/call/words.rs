@@ -108,7 +108,12 @@ impl Asked {
     /// caller, or cut off by the deadline.
     #[must_use]
     pub fn dropped(&self, now: Instant) -> Verdict {
-        match self.deadline {
+        Self::dropped_at(self.deadline, now)
+    }
+
+    /// The same for those who keep the deadline alone, since it is all that this asks for.
+    pub(crate) fn dropped_at(deadline: Option<Instant>, now: Instant) -> Verdict {
+        match deadline {
             Some(deadline) if now >= deadline => Verdict::TIMED_OUT,
             _ => Verdict::CANCELLED,
         }
