@@ -18,10 +18,22 @@ use crate::{classify::Sent, endpoint::EndpointKey};
 /// The trail of an attempt, held by the layer that waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trail {
-    stage: Stage,
-    sent_before: bool,
+    marks: Marks,
     target: Option<Target>,
     expires: Option<Instant>,
+}
+
+/// What is marked often, and small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Marks {
+    stage: Stage,
+    sent_before: bool,
+    /// In the slot: its target was marked since the innermost trail was entered.
+    target: bool,
+}
+
+impl Marks {
+    const NONE: Self = Self { stage: Stage::Unknown, sent_before: false, target: false };
 }
 
 /// How far a request has come.
@@ -59,7 +71,7 @@ impl Trail {
     /// A trail on which nothing is known yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { stage: Stage::Unknown, sent_before: false, target: None, expires: None }
+        Self { marks: Marks::NONE, target: None, expires: None }
     }
 
     /// The same, for an attempt that will be dropped at `expires`: so that the transport can
@@ -70,28 +82,47 @@ impl Trail {
     }
 
     /// Runs `poll` with this trail in the thread's slot.
+    #[inline]
     pub fn enter<T>(&mut self, poll: impl FnOnce() -> T) -> T {
-        /// Puts the outer trail back, also when `poll` panics.
-        struct Leave<'a>(&'a mut Trail, Trail);
-
-        impl Drop for Leave<'_> {
-            fn drop(&mut self) {
-                *self.0 = CURRENT.get();
-                CURRENT.set(self.1.joined(self.0));
-            }
-        }
-
-        let outer = CURRENT.get();
-        self.expires = earlier(self.expires, outer.expires);
-        CURRENT.set(*self);
-        let _leave = Leave(self, outer);
+        let outer = self.arrive();
+        let _leave = Leave { trail: self, outer };
         poll()
+    }
+
+    #[inline]
+    fn arrive(&mut self) -> (Marks, Option<Instant>) {
+        CURRENT.with(|slot| {
+            let outer = slot.expires.get();
+            self.expires = earlier(self.expires, outer);
+            slot.expires.set(self.expires);
+            (slot.marks.replace(self.marks), outer)
+        })
+    }
+
+    #[inline]
+    fn leave(&mut self, (marks, expires): (Marks, Option<Instant>)) {
+        CURRENT.with(|slot| {
+            let inner = slot.marks.get();
+            self.marks = Marks { target: false, ..inner };
+            if inner.target {
+                self.target = slot.target.get();
+            } else if self.target.is_some() {
+                slot.target.set(self.target);
+            }
+            slot.marks.set(Marks {
+                stage: inner.stage,
+                sent_before: marks.sent_before | inner.sent_before,
+                // A layer between the one that waits and the balancer's endpoints knows of none.
+                target: marks.target | self.target.is_some(),
+            });
+            slot.expires.set(expires);
+        });
     }
 
     /// How far the latest attempt has come.
     #[must_use]
     pub const fn stage(&self) -> Stage {
-        self.stage
+        self.marks.stage
     }
 
     /// Where it went, if a balancer below chose.
@@ -103,20 +134,10 @@ impl Trail {
     /// Whether the request may have been carried out, if it is given up now.
     #[must_use]
     pub const fn sent(&self) -> Sent {
-        match self.stage {
-            Stage::Unsent if !self.sent_before => Sent::No,
+        match self.marks.stage {
+            Stage::Unsent if !self.marks.sent_before => Sent::No,
             _ => Sent::Maybe,
         }
-    }
-
-    const fn joined(mut self, inner: &Self) -> Self {
-        self.stage = inner.stage;
-        // A layer between the one that waits and the balancer's endpoints knows of none.
-        if inner.target.is_some() {
-            self.target = inner.target;
-        }
-        self.sent_before |= inner.sent_before;
-        self
     }
 }
 
@@ -127,45 +148,82 @@ impl Default for Trail {
 }
 
 /// The request waits for an endpoint or a connection: given up now, it was not sent.
+#[inline]
 pub fn mark_unsent() {
-    update(|trail| trail.stage = Stage::Unsent);
+    update(|marks| marks.stage = Stage::Unsent);
 }
 
 /// The request goes on to a service of which nothing is known.
+#[inline]
 pub fn mark_unknown() {
-    update(|trail| trail.stage = Stage::Unknown);
+    update(|marks| marks.stage = Stage::Unknown);
 }
 
 /// The request is handed to a connection: from now on it may have been carried out.
+#[inline]
 pub fn mark_handed_over() {
-    update(|trail| trail.stage = Stage::HandedOver);
+    update(|marks| marks.stage = Stage::HandedOver);
 }
 
 /// The attempt goes to this endpoint.
+#[inline]
 pub fn mark_target(target: Target) {
-    update(|trail| trail.target = Some(target));
+    CURRENT.with(|slot| slot.target.set(Some(target)));
+    update(|marks| marks.target = true);
 }
 
 /// An earlier attempt of this call may have been carried out, whatever becomes of this one.
+#[inline]
 pub(crate) fn mark_sent_before() {
-    update(|trail| trail.sent_before = true);
+    update(|marks| marks.sent_before = true);
 }
 
 /// When the attempt that is being polled will be dropped by a timeout above it.
 pub(crate) fn current_expiry() -> Option<Instant> {
-    CURRENT.get().expires
+    CURRENT.with(|slot| slot.expires.get())
+}
+
+/// The innermost trail of those that are being polled on this thread. In parts, since every
+/// poll of every layer that waits passes here, and the target hardly ever changes.
+struct Slot {
+    marks: Cell<Marks>,
+    target: Cell<Option<Target>>,
+    expires: Cell<Option<Instant>>,
 }
 
 thread_local! {
-    static CURRENT: Cell<Trail> = const { Cell::new(Trail::new()) };
+    static CURRENT: Slot = const {
+        Slot {
+            marks: Cell::new(Marks::NONE),
+            target: Cell::new(None),
+            expires: Cell::new(None),
+        }
+    };
 }
 
-fn update(change: impl FnOnce(&mut Trail)) {
-    let mut trail = CURRENT.get();
-    change(&mut trail);
-    CURRENT.set(trail);
+#[inline]
+fn update(change: impl FnOnce(&mut Marks)) {
+    CURRENT.with(|slot| {
+        let mut marks = slot.marks.get();
+        change(&mut marks);
+        slot.marks.set(marks);
+    });
 }
 
+/// Puts the outer trail back, also when the poll panics.
+struct Leave<'a> {
+    trail: &'a mut Trail,
+    outer: (Marks, Option<Instant>),
+}
+
+impl Drop for Leave<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.trail.leave(self.outer);
+    }
+}
+
+#[inline]
 fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -189,8 +247,8 @@ mod tests {
         });
         assert_eq!(inner.sent(), Sent::Maybe);
         assert_eq!(outer.stage(), Stage::HandedOver);
-        assert_eq!(CURRENT.get().stage, Stage::HandedOver);
-        CURRENT.set(Trail::new());
+        assert_eq!(CURRENT.with(|slot| slot.marks.get().stage), Stage::HandedOver);
+        CURRENT.with(|slot| slot.marks.set(Marks::NONE));
     }
 
     #[test]
