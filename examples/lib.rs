@@ -3,3 +3,5 @@
 // It stops, wakes and kills processes by signals, which are Unix's.
 #[cfg(unix)]
 pub mod outage;
+
+pub mod support;

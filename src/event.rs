@@ -4,7 +4,7 @@
 //! somebody listens. Levels, names and labels live with the listener (see
 //! [`observe`](crate::observe)).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     classify::Verdict,
@@ -38,10 +38,11 @@ pub enum Event<'a> {
         /// The number of the second.
         attempt: u32,
     },
-    /// A deadline or timeout cut a call off.
-    TimedOut {
-        /// Which one, as a stable code: `total`, `attempt`, `connect`, `body`.
-        which: &'static str,
+    /// No connection could be made within the limit. (The other timeouts end attempts, and show
+    /// as [`Event::Retrying`] or [`Event::GaveUp`].)
+    ConnectTimedOut {
+        /// Where to.
+        address: SocketAddr,
         /// The limit.
         limit: Duration,
     },

@@ -1,4 +1,30 @@
-//! Holds a tower up.
+//! [`algo`]: crate::algo
+//! [`balance`]: crate::balance
+//! [`breaker`]: crate::breaker
+//! [`call`]: crate::call
+//! [`classify`]: crate::classify
+//! [`client`]: crate::client
+//! [`collect`]: crate::collect
+//! [`discover`]: crate::discover
+//! [`health`]: crate::health
+//! [`hedge`]: crate::hedge
+//! [`idempotency`]: crate::idempotency
+//! [`observe`]: crate::observe
+//! [`retry`]: crate::retry
+//! [`timeout`]: crate::timeout
+//! [`trace`]: crate::trace
+#![cfg_attr(feature = "hyper", doc = "[`transport`]: crate::transport")]
+//! [docs-design]: crate::docs::design
+//! [docs-limitations]: crate::docs::limitations
+//! [docs-stack]: crate::docs::stack
+//!
+#![doc = include_str!("../README.md")]
+
+// The README's links lead to files, for who reads it as a file. Of two definitions of a link the
+// first holds, so those above lead the readers of this page to pages.
+
+// The guides, which stand beside the house.
+pub mod docs;
 
 // Floor 4: the whole stack in the one right order.
 pub mod client;

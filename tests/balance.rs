@@ -342,28 +342,42 @@ async fn a_discovery_error_keeps_the_last_good_set_and_calls_go_on() -> Result<(
 }
 
 /// A stream that is at its end after these, and can't be polled again.
-struct Once(Vec<Change>, bool);
+struct Once {
+    changes: Vec<Change>,
+    ended: bool,
+    polled_after_its_end: Arc<AtomicBool>,
+}
 
 impl Stream for Once {
     type Item = Result<Change, BoxError>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        assert!(!self.1, "polled after its end");
-        let next = self.0.pop();
-        self.1 = next.is_none();
+        if self.ended {
+            // The driver's task swallows the panic.
+            self.polled_after_its_end.store(true, SeqCst);
+            panic!("polled after its end");
+        }
+        let next = self.changes.pop();
+        self.ended = next.is_none();
         Poll::Ready(next.map(Ok))
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ended_discovery_is_not_polled_again_and_its_set_stays() -> Result<(), BoxError> {
-    let discover = Once(vec![all([7])], false);
+    let polled_after_its_end = Arc::new(AtomicBool::new(false));
+    let discover = Once {
+        changes: vec![all([7])],
+        ended: false,
+        polled_after_its_end: Arc::clone(&polled_after_its_end),
+    };
     let make = |_: &Endpoint| tower::service_fn(|_: Call<()>| ready(Ok::<_, BoxError>(7)));
     let config = BalanceConfig::new();
     let mut balance =
         Balance::new(config, discover, make, |_: &Endpoint| Open::new(), PlainClassifier::new())?;
     settle().await;
     sleep(Duration::from_secs(600)).await;
+    assert!(!polled_after_its_end.load(SeqCst));
     assert_eq!(balance.ready().await?.call(Call::new(())).await?, 7);
     Ok(())
 }
@@ -579,11 +593,14 @@ async fn a_gate_that_refuses_after_all_costs_no_attempt() -> Result<(), BoxError
     for liar in [1, 2] {
         bench.doors.at(liar).0.lies.store(true, SeqCst);
     }
+    let asked = || bench.doors.at(1).0.asked.load(SeqCst);
     for _ in 0..100 {
+        let before = asked();
         assert!(call(&bench.balance, Words::new()).await? > 2);
+        assert!(asked() - before <= 1, "who has refused a call is not asked again");
     }
     assert_eq!(bench.hits.total(), 100, "one attempt a call");
-    assert!(bench.doors.at(1).0.asked.load(SeqCst) > 10, "it was picked, and refused");
+    assert!(asked() > 10, "it was picked, and refused");
     assert_eq!(bench.doors.at(1).0.admitted.load(SeqCst), 0);
     assert_eq!(bench.in_flight(), 0);
     Ok(())
@@ -599,9 +616,27 @@ async fn many_gates_that_refuse_do_not_hide_the_one_that_does_not() -> Result<()
     for _ in 0..50 {
         assert_eq!(call(&bench.balance, Words::new()).await?, 39);
     }
-    bench.doors.at(39).0.lies.store(true, SeqCst);
-    let error = call(&bench.balance, Words::new()).await.expect_err("nobody answers");
-    assert_eq!(no_endpoint(&error), NoEndpoint::Refused { known: 40 });
+    Ok(())
+}
+
+/// Breakers that recover look open and admit a few. Goal: when these few are taken, calls flow
+/// (more would be refused by nobody's fault), unless panic is ruled out.
+#[tokio::test(start_paused = true)]
+async fn when_all_that_look_open_refuse_all_are_used() -> Result<(), BoxError> {
+    for (count, threshold) in [(3, 0.5), (40, 0.5), (3, 0.0), (40, 0.0)] {
+        let config = BalanceConfig::new().panic_threshold(threshold)?;
+        let bench = Bench::new(config, PlainClassifier::new(), echo);
+        bench.tell(all(1..=count)).await;
+        (1..=count).for_each(|port| bench.doors.at(port).0.lies.store(true, SeqCst));
+        let answer = call(&bench.balance, Words::new()).await;
+        if threshold > 0.0 {
+            let port = answer?;
+            assert_eq!(bench.doors.at(port).0.anyway.load(SeqCst), 1);
+        } else {
+            let error = answer.expect_err("nobody answers");
+            assert_eq!(no_endpoint(&error), NoEndpoint::Refused { known: count.into() });
+        }
+    }
     Ok(())
 }
 

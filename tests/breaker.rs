@@ -163,7 +163,7 @@ async fn refuses_with_a_time_to_come_back_at_and_recovers() {
     tokio::time::sleep(ms(1)).await;
     let answer = service.ready().await.expect("ready").call(Call::new("a")).await;
     assert_eq!(answer.expect("the leaf is well"), "a");
-    assert_eq!(layer.breaker().state(), State::Closed);
+    assert_eq!(layer.breaker().expect("it has one").state(), State::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -307,7 +307,9 @@ async fn the_deadline_drops_the_attempt_under_way_and_refunds_nothing() {
         .layer(retry)
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(Arc::clone(&permits)))
         .service(once);
-    let mut future = pin!(call(&mut service, get()));
+    let service = ServiceExt::<Call<Request<Body>>>::ready(&mut service).await.expect("ready");
+    // Its own future, which is still there when its error is.
+    let mut future = pin!(service.call(get()));
     assert!(poll(future.as_mut()).is_pending());
     advance(10 * MS).await;
     assert!(poll(future.as_mut()).is_pending());

@@ -170,13 +170,27 @@ impl Drop for InFlight {
     }
 }
 
+/// In flight until it is dropped, as one that holds a permit.
+struct LeafFuture {
+    work: Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>,
+    _in_flight: InFlight,
+}
+
+impl Future for LeafFuture {
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.work.as_mut().poll(cx)
+    }
+}
+
 impl<B> Service<Request<B>> for Leaf
 where
     B: http_body::Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+    type Future = LeafFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.shared.polled.fetch_add(1, Ordering::Relaxed);
@@ -198,9 +212,10 @@ where
         let (parts, body) = request.into_parts();
         let words = parts.extensions.get().cloned();
         let at = now();
-        Box::pin(async move {
+        let shared = Arc::clone(&self.shared);
+        let work = Box::pin(async move {
             let body = body.collect().await.map_err(Into::into)?.to_bytes();
-            lock(&in_flight.0.seen).push(Seen { at, words, body });
+            lock(&shared.seen).push(Seen { at, words, body });
             match act {
                 Status(code) => {
                     let mut response = Response::new(Body::empty());
@@ -211,7 +226,8 @@ where
                 Fail(error) => Err(error),
                 Hang => pending().await,
             }
-        })
+        });
+        LeafFuture { work, _in_flight: in_flight }
     }
 }
 
@@ -280,7 +296,7 @@ async fn makes_three_attempts_in_total_and_returns_the_last_response_with_its_hi
 
 #[tokio::test(start_paused = true)]
 async fn an_error_that_stays_comes_with_the_history_of_all_attempts() {
-    let leaf = Leaf::new([refused(), refused(), reset()]);
+    let leaf = Leaf::new([refused(), reset(), refused()]);
     let error = call(&mut stack(&leaf, config()), get()).await.expect_err("it fails");
     let gave_up = gave_up(&error);
     assert_eq!(gave_up.reason(), StopReason::Exhausted);
@@ -288,7 +304,7 @@ async fn an_error_that_stays_comes_with_the_history_of_all_attempts() {
     assert_eq!(gave_up.sent(), Sent::Maybe, "one that may have happened is enough");
     assert_eq!(gave_up.to_string(), "failed after 3 attempts: all attempts were made");
     let io = find::<io::Error>(&*error).expect("the last error is inside");
-    assert_eq!(io.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(io.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test(start_paused = true)]
@@ -932,6 +948,20 @@ async fn tells_of_each_retry_and_of_the_one_that_is_not_made() {
         "gave up after 3: exhausted".to_owned(),
     ];
     assert_eq!(*lock(&heard), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_let_go_before_anybody_is_told_of_its_end() {
+    let leaf = Leaf::new([Status(503), reset(), Status(503)]);
+    let held = Arc::new(AtomicU32::new(0));
+    let observer = {
+        let (leaf, held) = (leaf.clone(), Arc::clone(&held));
+        Observer::new(move |_| {
+            held.fetch_add(leaf.in_flight(), Ordering::Relaxed);
+        })
+    };
+    call(&mut stack(&leaf, config().observer(observer)), get()).await.expect("a response");
+    assert_eq!((leaf.attempts(), held.load(Ordering::Relaxed)), (3, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,23 +35,22 @@ pin_project! {
         shared: Arc<Shared<S, G>>,
         classifier: Cl,
         search: Search,
-        call: Option<C>,
-        held: Option<Held<S, G>>,
         ticket: Ticket<S, G>,
         #[pin]
-        state: State<S, S::Future>,
+        state: State<C, S, S::Future, Held<S, G>>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, F> {
-        Picking,
+    // The call stands where its attempt will: both together would make every future larger.
+    enum State<C, S, F, H> {
+        Picking { call: Option<C> },
         /// For a first endpoint, or for one that asked to be left alone; or for another set
         /// than the one that was `seen`.
-        Waiting { #[pin] sleep: Sleep, seen: u64 },
-        GettingReady { service: S },
-        Calling { #[pin] attempt: F },
+        Waiting { call: Option<C>, #[pin] sleep: Sleep, seen: u64 },
+        GettingReady { call: Option<C>, service: S, held: Option<H> },
+        Calling { #[pin] attempt: F, held: Option<H> },
         Ended,
     }
 }
@@ -76,8 +75,7 @@ where
             |words| Search { asked: words.asked(), tried: words.tried, began: None },
         );
         let ticket = Ticket { shared: None, number: None };
-        let call = Some(call);
-        Self { shared, classifier, search, call, held: None, ticket, state: State::Picking }
+        Self { shared, classifier, search, ticket, state: State::Picking { call: Some(call) } }
     }
 }
 
@@ -94,18 +92,19 @@ where
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Picking => {
+                StateProj::Picking { call } => {
                     mark_unsent();
                     let snapshot = this.shared.snapshot.load();
                     match this.search.find(this.shared, &snapshot) {
                         Found::Held(held) => {
                             let service = held.node().service.clone();
-                            *this.held = Some(held);
-                            this.state.set(State::GettingReady { service });
+                            let (call, held) = (call.take(), Some(held));
+                            this.state.set(State::GettingReady { call, service, held });
                         }
                         Found::Wait(at) => {
+                            let (call, sleep) = (call.take(), Sleep::until(at));
                             let seen = snapshot.version;
-                            this.state.set(State::Waiting { sleep: Sleep::until(at), seen });
+                            this.state.set(State::Waiting { call, sleep, seen });
                         }
                         Found::Nobody(error) => {
                             this.state.set(State::Ended);
@@ -113,7 +112,7 @@ where
                         }
                     }
                 }
-                StateProj::Waiting { sleep, seen } => {
+                StateProj::Waiting { call, sleep, seen } => {
                     if sleep.poll(cx).is_pending() {
                         this.ticket.wait(this.shared, cx);
                         // Looked at after the ticket: a change before it wakes nobody.
@@ -122,29 +121,34 @@ where
                         }
                     }
                     this.ticket.leave();
-                    this.state.set(State::Picking);
+                    let call = call.take();
+                    this.state.set(State::Picking { call });
                 }
-                StateProj::GettingReady { service } => match ready!(service.poll_ready(cx)) {
-                    Ok(()) => {
-                        mark_unknown();
-                        let call = this.call.take().expect("a call is called once");
-                        let attempt = service.call(call);
-                        this.state.set(State::Calling { attempt });
+                StateProj::GettingReady { call, service, held } => {
+                    let ready = ready!(service.poll_ready(cx));
+                    let held = held.take();
+                    match ready {
+                        Ok(()) => {
+                            mark_unknown();
+                            let call = call.take().expect("a call is called once");
+                            let attempt = service.call(call);
+                            this.state.set(State::Calling { attempt, held });
+                        }
+                        Err(error) => {
+                            this.state.set(State::Ended);
+                            let held = held.expect("it is held while it is called");
+                            let error = error.into();
+                            let verdict = this.classifier.error(this.search.asked, &*error);
+                            let verdict = uncalled(verdict);
+                            let error = Marked::new(verdict, error).into();
+                            return Poll::Ready(Err(failed(error, verdict, held)));
+                        }
                     }
-                    Err(error) => {
-                        this.state.set(State::Ended);
-                        let held = this.held.take().expect("it is held while it is called");
-                        let error = error.into();
-                        let verdict = this.classifier.error(this.search.asked, &*error);
-                        let verdict = uncalled(verdict);
-                        let error = Marked::new(verdict, error).into();
-                        return Poll::Ready(Err(failed(error, verdict, held)));
-                    }
-                },
-                StateProj::Calling { attempt } => {
+                }
+                StateProj::Calling { attempt, held } => {
                     let result = ready!(attempt.poll(cx));
+                    let mut held = held.take().expect("it is held while it is called");
                     this.state.set(State::Ended);
-                    let mut held = this.held.take().expect("it is held while it is called");
                     let asked = this.search.asked;
                     return Poll::Ready(match result {
                         Ok(response) => {
@@ -207,11 +211,21 @@ impl Search {
                 Choice::Node(node) => match self.admit(node, panic, now) {
                     Some(held) => return Found::Held(held),
                     None if refused.insert(node.key) => {}
-                    None => return self.ask_all(shared, snapshot, now),
+                    None => match self.ask_all(shared, snapshot, now) {
+                        Some(held) => return Found::Held(held),
+                        None if shared.may_panic() => panic = true,
+                        None => return nobody(snapshot),
+                    },
                 },
                 Choice::SetAside(at) => return self.set_aside(at, now, shared, snapshot),
                 Choice::Nobody if early => return Found::Wait(limit),
-                Choice::Nobody if !panic && shared.in_panic(snapshot, now, true) => {
+                // Where all that looked open have refused after all (breakers that let only a few
+                // pass while they recover), nobody may be called: fewer than any threshold.
+                Choice::Nobody
+                    if !panic
+                        && (refused.is_some() && shared.may_panic()
+                            || shared.in_panic(snapshot, now, true)) =>
+                {
                     panic = true;
                     refused = Refused::default();
                 }
@@ -226,12 +240,9 @@ impl Search {
         shared: &Shared<S, G>,
         snapshot: &Snapshot<S, G>,
         now: Instant,
-    ) -> Found<S, G> {
+    ) -> Option<Held<S, G>> {
         let start = shared.config.entropy.draw();
-        snapshot
-            .in_turn(start, now)
-            .find_map(|node| self.admit(node, false, now))
-            .map_or_else(|| nobody(snapshot), Found::Held)
+        snapshot.in_turn(start, now).find_map(|node| self.admit(node, false, now))
     }
 
     fn admit<S, G: Gate>(
@@ -302,6 +313,10 @@ struct Refused {
 impl Refused {
     fn keys(&self) -> &[Option<EndpointKey>] {
         &self.keys[..self.count]
+    }
+
+    const fn is_some(&self) -> bool {
+        self.count > 0
     }
 
     /// `false` when there is no place for another.

@@ -16,10 +16,11 @@
 //! and a success from before proves nothing.
 //!
 //! The obvious alternative, a failure as a slow answer of several times the usual cost, is worse
-//! in three ways. It does not scale with the calls in flight, so under high concurrency a
-//! failing endpoint still looks the least loaded; it fades no faster than a real peak, so a
-//! stray failure is paid for over seconds; and when all fail, penalties that are multiples of
-//! the peers' costs multiply each other.
+//! in three ways. It does not scale with the calls in flight: the busier the others are, the
+//! sooner a failing endpoint looks the least loaded again (one of five with a mean of 40 ms, at
+//! 2000 calls/s: 4.3 % of the calls, and 0.2 % when doubted). It fades no faster than a real
+//! peak, so a stray failure is paid for over seconds. And when all fail, penalties that are
+//! multiples of the peers' costs multiply each other (2 s of failures at 200 calls/s: 10^18 s).
 //!
 //! What belongs together shares one atomic word, so a pick reads it without a lock and
 //! without a write. Each word stands alone: nothing is published through these atomics, so all
@@ -347,5 +348,33 @@ mod tests {
             load.succeeded(now - MS);
         }
         assert!(load.is_doubted(now + 3000 * MS));
+    }
+}
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: every order in which two threads
+/// can learn from two answers.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn neither_of_two_samples_is_lost() {
+        loom::model(|| {
+            let now = crate::time::now();
+            let second = Duration::from_secs(1);
+            let load = Arc::new(Load::new(now, second * 4, Some(0.001), now));
+            let other = {
+                let load = Arc::clone(&load);
+                thread::spawn(move || load.observe(second, now))
+            };
+            load.observe(second * 2, now);
+            other.join().expect("it only observes");
+            // The peak wins, in either order: a sample below it at the same moment moves nothing.
+            assert!((load.cost(now) - 2.0).abs() < 1e-6, "{}", load.cost(now));
+        });
     }
 }

@@ -99,7 +99,7 @@ impl Sign {
 pub struct Held<S, G: Gate> {
     node: Arc<Node<S, G>>,
     permit: G::Permit,
-    asked: Asked,
+    deadline: Option<Instant>,
     began: Instant,
     answered: bool,
 }
@@ -112,7 +112,7 @@ impl<S, G: Gate> Held<S, G> {
         began: Instant,
     ) -> Self {
         node.load.begin(began);
-        Self { node, permit, asked, began, answered: false }
+        Self { node, permit, deadline: asked.deadline, began, answered: false }
     }
 
     pub(super) fn node(&self) -> &Node<S, G> {
@@ -151,7 +151,7 @@ impl<S, G: Gate> Drop for Held<S, G> {
         if !self.answered {
             let now = now();
             self.node.load.heard(now);
-            if self.asked.dropped(now).is_failure() {
+            if Asked::dropped_at(self.deadline, now).is_failure() {
                 // Cut off by our own deadline.
                 self.node.load.failed(self.began, now);
             } else {

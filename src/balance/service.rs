@@ -188,6 +188,11 @@ impl<S, G> Shared<S, G> {
 }
 
 impl<S, G: Gate> Shared<S, G> {
+    /// Whether too few endpoints are ever a reason to use all.
+    pub(super) fn may_panic(&self) -> bool {
+        self.config.panic_threshold > 0.0
+    }
+
     /// Whether too few endpoints may be called, so that all of them are. Counted anew when it
     /// is due, or `at_once`, since nobody was found.
     pub(super) fn in_panic(&self, snapshot: &Snapshot<S, G>, now: Instant, at_once: bool) -> bool {

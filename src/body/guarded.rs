@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -48,16 +49,16 @@ pin_project! {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     head: Verdict,
-    asked: Asked,
+    deadline: Option<Instant>,
 }
 
 impl Open {
     /// Read in part or not at all: what the head said stands, unless our own deadline cut it.
     fn dropped(self) -> Verdict {
-        if self.asked.deadline.is_none() {
+        if self.deadline.is_none() {
             return self.head;
         }
-        match self.asked.dropped(crate::time::now()) {
+        match Asked::dropped_at(self.deadline, crate::time::now()) {
             Verdict::TIMED_OUT => Verdict::TIMED_OUT,
             _ => self.head,
         }
@@ -75,7 +76,7 @@ fn finish<G: Settle>(open: &mut Option<Open>, guard: &mut Option<G>, broken: boo
 impl<B, G: Settle> Guarded<B, G> {
     /// A body whose end decides; `head` is the verdict if nothing goes wrong.
     pub const fn open(asked: Asked, body: B, head: Verdict, guard: G) -> Self {
-        Self { body, open: Some(Open { head, asked }), guard: Some(guard) }
+        Self { body, open: Some(Open { head, deadline: asked.deadline }), guard: Some(guard) }
     }
 
     /// A body behind a head that decided: `guard` was told, and is held until the end.
@@ -158,7 +159,9 @@ mod tests {
         }
     }
 
-    fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    type Piece<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
+    fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Piece<B>> {
         Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 

@@ -130,7 +130,7 @@ impl Breaker {
     }
 
     fn permit(&self, ticket: Ticket, asked: Asked) -> Permit {
-        Permit { breaker: self.clone(), ticket: Some(ticket), asked }
+        Permit { breaker: self.clone(), ticket: Some(ticket), deadline: asked.deadline }
     }
 
     /// Changes the circuit, and reports that when the lock is free again.
@@ -222,7 +222,7 @@ pub struct Permit {
     breaker: Breaker,
     /// None once it is settled.
     ticket: Option<Ticket>,
-    asked: Asked,
+    deadline: Option<Instant>,
 }
 
 impl Permit {
@@ -243,7 +243,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let now = time::now();
-            self.give_back(self.asked.dropped(now), now);
+            self.give_back(Asked::dropped_at(self.deadline, now), now);
         }
     }
 }
@@ -312,10 +312,10 @@ fn put(word: &AtomicU64, value: u64) {
     }
 }
 
-/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib breaker::handle`: every order in which two
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: every order in which two
 /// threads can do these things.
 #[cfg(all(test, buttress_loom))]
-mod tests {
+mod loom_tests {
     use loom::{
         sync::atomic::{AtomicBool, AtomicUsize},
         thread,

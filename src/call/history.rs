@@ -1,9 +1,12 @@
 //! What became of a call's attempts.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use super::{AttemptKind, Target};
-use crate::classify::Verdict;
+use crate::{
+    classify::{Mark, Marked, Verdict},
+    error::sources,
+};
 
 /// One attempt of a call.
 #[derive(Clone, Debug)]
@@ -33,6 +36,24 @@ pub enum Outcome {
     Response(Option<u16>),
     /// An error, in words.
     Error(String),
+}
+
+impl Outcome {
+    /// An error and its sources in one line, less what they say of the verdict.
+    pub(crate) fn of_error(error: &(dyn StdError + 'static)) -> Self {
+        let mut words = String::new();
+        for error in sources(error).filter(|error| !error.is::<Mark>() && !error.is::<Marked>()) {
+            let text = error.to_string();
+            // Many wrappers repeat what they wrap.
+            if !words.ends_with(&text) {
+                if !words.is_empty() {
+                    words.push_str(": ");
+                }
+                words.push_str(&text);
+            }
+        }
+        Self::Error(words)
+    }
 }
 
 impl fmt::Display for Attempt {

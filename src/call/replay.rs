@@ -1,7 +1,7 @@
 //! How a request is made again for a further attempt.
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
+use http::{Method, Request, request::Parts};
 use http_body::Body;
 
 use super::Call;
@@ -93,25 +93,14 @@ where
 
     fn replayer(self, cap: usize) -> HttpReplayer<B> {
         let (head, body) = self.into_parts();
-        HttpReplayer {
-            method: head.method,
-            uri: head.uri,
-            version: head.version,
-            headers: head.headers,
-            extensions: head.extensions,
-            body: ReplaySource::new(body, cap),
-        }
+        HttpReplayer { head, body: ReplaySource::new(body, cap) }
     }
 }
 
 /// Makes the attempts of an [`http::Request`].
 #[derive(Debug)]
 pub struct HttpReplayer<B> {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    extensions: Extensions,
+    head: Parts,
     body: ReplaySource<B>,
 }
 
@@ -123,13 +112,12 @@ where
     type Attempt = Request<ReplayBody<B>>;
 
     fn attempt(&mut self) -> Option<Self::Attempt> {
-        let mut request = Request::new(self.body.reader()?);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.clone();
-        *request.extensions_mut() = self.extensions.clone();
-        Some(request)
+        let body = self.body.reader()?;
+        // The attempt takes the head with the room that its headers have for those which the
+        // layers below add; a copy has none, and would have to grow.
+        let kept = self.head.clone();
+        let head = std::mem::replace(&mut self.head, kept);
+        Some(Request::from_parts(head, body))
     }
 
     fn can_attempt(&self) -> bool {

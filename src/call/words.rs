@@ -25,7 +25,8 @@ use crate::{classify::Verdict, endpoint::EndpointKey};
 pub struct Words {
     /// The instant by which the whole call must have ended, its response body included.
     pub deadline: Option<Instant>,
-    /// Which attempt this is; the first is 1, and 0 stands for a request outside of any retry.
+    /// Which attempt this is; the first is 1, and 0 stands for a request outside of any retry. An
+    /// [`http::Request`] without words is given its first ones by its first retry.
     pub attempt: u32,
     /// Why this attempt is made.
     pub kind: AttemptKind,
@@ -63,7 +64,8 @@ impl Words {
     }
 
     /// Takes the response's body out of the deadline, for streams that are meant to last
-    /// (server-sent events, downloads). Instead, `idle` may pass between two pieces of it.
+    /// (server-sent events, downloads). Instead, `idle` may pass between two pieces of it; with
+    /// an `idle` of zero, the first piece that has to be waited for ends it.
     #[must_use]
     pub const fn lasting_body(mut self, idle: Duration) -> Self {
         self.body = BodyMode::Lasting { idle };
@@ -106,7 +108,12 @@ impl Asked {
     /// caller, or cut off by the deadline.
     #[must_use]
     pub fn dropped(&self, now: Instant) -> Verdict {
-        match self.deadline {
+        Self::dropped_at(self.deadline, now)
+    }
+
+    /// The same for those who keep the deadline alone, since it is all that this asks for.
+    pub(crate) fn dropped_at(deadline: Option<Instant>, now: Instant) -> Verdict {
+        match deadline {
             Some(deadline) if now >= deadline => Verdict::TIMED_OUT,
             _ => Verdict::CANCELLED,
         }

@@ -14,7 +14,7 @@ use crate::error::sources;
 /// | a stream that HTTP/2 guarantees unprocessed: `REFUSED_STREAM`, above the last id of a `GOAWAY` (RFC 9113, 8.7) | nobody | no | always |
 /// | the connection closed before the request went out (hyper `is_canceled`) | nobody | no | always |
 /// | the answer broke off, could not be read, or the connection broke | endpoint | maybe | if safe |
-/// | a wrong request (hyper `is_user`) | client | no | never |
+/// | a wrong request, or one whose own body failed (hyper `is_user`) | client | maybe | never |
 /// | io: connection refused, no local address | endpoint | no | always |
 /// | io: anything else | endpoint | maybe | if safe |
 /// | nothing of these | endpoint | maybe | if safe |
@@ -68,7 +68,9 @@ mod hyper {
 
     /// Provably not processed, and nobody's fault: a server that recycles its connections.
     const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
-    const WRONG_REQUEST: Verdict = Verdict::new(Blame::Client, Sent::No, Retry::Never);
+    /// hyper does not tell a request that can't be sent from one whose body failed when its head
+    /// was with the service already.
+    const WRONG_REQUEST: Verdict = Verdict::new(Blame::Client, Sent::Maybe, Retry::Never);
 
     pub(super) fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {

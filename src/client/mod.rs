@@ -3,7 +3,7 @@
 //! ```no_run
 //! use buttress::client::Client;
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), buttress::BoxError> {
 //! let client = Client::builder("http://payments")
 //!     .endpoints(["127.0.0.1:8081".parse()?, "127.0.0.1:8082".parse()?])
 //!     .idempotency_keys()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{
-    Request, Uri,
+    Extensions, Request, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use pin_project_lite::pin_project;
@@ -101,7 +101,7 @@ where
         let mut words: Words = if request.extensions().is_empty() {
             Words::new()
         } else {
-            request.extensions_mut().remove().unwrap_or_default()
+            take_words(request.extensions_mut())
         };
         let target = &self.shared.target;
         if target.collects && words.body == BodyMode::Timely {
@@ -110,6 +110,16 @@ where
         target.complete(request.uri_mut());
         RoofFuture { inner: self.inner.call(Call::with_words(request, words)) }
     }
+}
+
+/// The words that the caller left with a request. Where nothing else is there, nothing stays,
+/// so that the copies for the attempts copy nothing.
+fn take_words(extensions: &mut Extensions) -> Words {
+    let words = extensions.remove().unwrap_or_default();
+    if extensions.is_empty() {
+        *extensions = Extensions::new();
+    }
+    words
 }
 
 impl Target {

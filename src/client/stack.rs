@@ -4,7 +4,6 @@ use tower_layer::Layer;
 
 use super::{
     check::Parts,
-    either::Either,
     race::{Raced, race},
     ready::Readied,
     roof::Roof,
@@ -29,9 +28,8 @@ pub type AttemptBody = ReplayBody<Body>;
 
 /// The stack above a transport `T`, with no type erased: for a transport of your own, and for
 /// those who count instructions. [`Client`](super::Client) is this behind one box.
-pub type Stack<T> = Roof<CallSpan<Deadline<Keyed<Retried<T>>, Http>>>;
+pub type Stack<T> = Roof<CallSpan<Deadline<Idempotency<Retried<T>>, Http>>>;
 
-type Keyed<S> = Either<Idempotency<S>, S>;
 type Retried<T> = Retry<Raced<AttemptSpan<Guarded<Balanced<T>>>>, HttpClassifier>;
 type Guarded<S> = BreakerService<S, HttpClassifier>;
 type Balanced<T> = Balance<AtEndpoint<T>, Breaker, HttpClassifier>;
@@ -78,10 +76,7 @@ where
 
     // The key above retry and hedge: every attempt of a call carries the same, or the service
     // could not tell a repetition from a second call.
-    let stack = match parts.idempotency {
-        Some(config) => Either::with(IdempotencyLayer::new(config).layer(stack)),
-        None => Either::without(stack),
-    };
+    let stack = IdempotencyLayer::optional(parts.idempotency).layer(stack);
 
     // The deadline above retry: it bounds the sum of all attempts, backoffs and the body, and
     // each attempt gets no more than what is left of it.

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -68,7 +69,7 @@ impl fmt::Display for Endpoint {
 /// An endpoint that leaves and comes back while its state is kept has the same key; one with
 /// fresh state has a fresh key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EndpointKey(u64);
+pub struct EndpointKey(NonZeroU64);
 
 impl EndpointKey {
     /// A key that no other endpoint of this process has.
@@ -76,7 +77,8 @@ impl EndpointKey {
     pub fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only its uniqueness matters.
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(NonZeroU64::new(number).expect("2^64 endpoints are never made"))
     }
 }
 

@@ -17,11 +17,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Idempotency<S> {
     inner: S,
-    config: Arc<IdempotencyConfig>,
+    config: Option<Arc<IdempotencyConfig>>,
 }
 
 impl<S> Idempotency<S> {
-    pub(super) const fn new(inner: S, config: Arc<IdempotencyConfig>) -> Self {
+    pub(super) const fn new(inner: S, config: Option<Arc<IdempotencyConfig>>) -> Self {
         Self { inner, config }
     }
 }
@@ -42,10 +42,12 @@ where
     }
 
     fn call(&mut self, mut call: C) -> Self::Future {
-        match key(&self.config, &mut call) {
-            Ok(true) => call.words_mut().keyed = true,
-            Ok(false) => {}
-            Err(error) => return KeyedFuture::failed(error),
+        if let Some(config) = &self.config {
+            match key(config, &mut call) {
+                Ok(true) => call.words_mut().keyed = true,
+                Ok(false) => {}
+                Err(error) => return KeyedFuture::failed(error),
+            }
         }
         KeyedFuture::called(self.inner.call(call))
     }

@@ -58,11 +58,11 @@ fn emit(event: &Event<'_>) {
             "an attempt is slow; a second one races it",
             attempt = i64::from(*attempt),
         ),
-        Event::TimedOut { which, limit } => event!(
+        Event::ConnectTimedOut { address, limit } => event!(
             INFO,
-            "buttress.timed_out",
-            "the time was up",
-            which = which,
+            "buttress.connect_timed_out",
+            "no connection could be made in time",
+            address = tracing::field::display(address),
             limit_ms = millis(*limit),
         ),
         Event::Breaker { endpoint, state, reason, open_for } => {
@@ -291,7 +291,7 @@ mod tests {
         let events = [
             Event::Retrying { attempt: 1, verdict, delay: Duration::from_micros(2500) },
             Event::GaveUp { attempts: 3, verdict, reason: "budget" },
-            Event::TimedOut { which: "attempt", limit: second },
+            Event::ConnectTimedOut { address: ([127, 0, 0, 1], 80).into(), limit: second },
             breaker("open", Some(&endpoint), Some(second)),
             breaker("half_open", None, None),
             breaker("forced_open", None, None),
@@ -311,7 +311,7 @@ mod tests {
             "DEBUG buttress.retry attempt=1 blame=service sent=maybe delay_ms=2".to_owned(),
             "INFO buttress.gave_up attempts=3 blame=service sent=maybe retry=if_safe reason=budget"
                 .to_owned(),
-            "INFO buttress.timed_out which=attempt limit_ms=1000".to_owned(),
+            "INFO buttress.connect_timed_out address=127.0.0.1:80 limit_ms=1000".to_owned(),
             format!("WARN buttress.breaker {at} state=open reason=consecutive open_for_ms=1000"),
             "INFO buttress.breaker state=half_open reason=consecutive".to_owned(),
             "WARN buttress.breaker state=forced_open reason=consecutive".to_owned(),

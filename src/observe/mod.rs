@@ -28,10 +28,12 @@
 //! |---|---|---|
 //! | `buttress.retry` | DEBUG | `attempt`, `blame`, `sent`, `delay_ms` |
 //! | `buttress.gave_up` | INFO | `attempts`, `blame`, `sent`, `retry`, `reason` |
-//! | `buttress.timed_out` | INFO | `which`, `limit_ms` |
+//! | `buttress.connect_timed_out` | INFO | `address`, `limit_ms` |
+//! | `buttress.hedge` | DEBUG | `attempt` |
 //! | `buttress.breaker` | WARN when it opens, else INFO | `endpoint`, `address`, `state`, `reason`, `open_for_ms` |
 //! | `buttress.endpoint.added`, `.removed` | INFO | `endpoint`, `address` |
 //! | `buttress.health` | WARN when unhealthy, INFO when healthy, else DEBUG | `endpoint`, `address`, `health` |
+//! | `buttress.health.probe_failed` | DEBUG | `endpoint`, `address`, `error` |
 //! | `buttress.panic.began` | WARN | |
 //! | `buttress.panic.ended` | INFO | |
 //! | `buttress.discovery.failed` | WARN | `error` |

@@ -1,7 +1,6 @@
 //! One call and its attempts.
 
 use std::{
-    error::Error as StdError,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -20,8 +19,8 @@ use crate::{
         Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
         mark_sent_before, mark_unsent,
     },
-    classify::{Blame, Classify, Mark, Marked, Sent, Settle, Verdict},
-    error::{BoxError, sources},
+    classify::{Blame, Classify, Sent, Settle, Verdict},
+    error::BoxError,
     event::Event,
     time::{Sleep, after, now},
 };
@@ -66,7 +65,8 @@ struct Ongoing<P, R> {
     withdrawal: Option<Withdrawal>,
     history: Vec<Attempt>,
     /// The last outcome; a refusal by this program itself takes the place of no real one.
-    last: Option<(R, Verdict)>,
+    // In a box, so that no call that succeeds at once makes room for it.
+    last: Option<Box<(R, Verdict)>>,
 }
 
 impl<S, C, Cl> RetryFuture<S, C, Cl>
@@ -229,7 +229,7 @@ where
         }
         // Until the next attempt is polled, nothing is under way.
         mark_unsent();
-        self.last = Some(self.weightier(result, verdict));
+        self.last = Some(Box::new(self.weightier(result, verdict)));
         self.backoff = delay;
         Next::Wait(after(now, delay))
     }
@@ -250,7 +250,7 @@ where
         result: Result<T, BoxError>,
         verdict: Verdict,
     ) -> (Result<T, BoxError>, Verdict) {
-        match self.last.take() {
+        match self.last.take().map(|last| *last) {
             Some((last, known)) if is_local(&result, verdict) && !is_local(&last, known) => {
                 (last, known)
             }
@@ -318,7 +318,7 @@ where
         shared: &Shared<Cl>,
     ) -> Ended<Result<T, BoxError>> {
         self.close(true, shared);
-        let (result, verdict) = match (self.last.take(), error) {
+        let (result, verdict) = match (self.last.take().map(|last| *last), error) {
             (Some((last, known)), None) => (last, known),
             (Some((last, known)), Some(_)) if !is_local(&last, known) => (last, known),
             (_, error) => {
@@ -350,7 +350,7 @@ where
     ) {
         let outcome = match result {
             Ok(response) => Outcome::Response(classifier.status(response)),
-            Err(error) => Outcome::Error(in_words(&**error)),
+            Err(error) => Outcome::of_error(&**error),
         };
         let kind = if self.number == 1 { AttemptKind::First } else { AttemptKind::Retry };
         self.history.push(Attempt {
@@ -392,20 +392,4 @@ where
 /// A refusal by this program itself: nothing was sent, nobody is to blame.
 fn is_local<T>(result: &Result<T, BoxError>, verdict: Verdict) -> bool {
     result.is_err() && verdict.blame == Blame::Nobody && verdict.sent == Sent::No
-}
-
-/// An error and its sources in one line.
-fn in_words(error: &(dyn StdError + 'static)) -> String {
-    let mut words = String::new();
-    for error in sources(error).filter(|error| !error.is::<Mark>() && !error.is::<Marked>()) {
-        let text = error.to_string();
-        // Many wrappers repeat what they wrap.
-        if !words.ends_with(&text) {
-            if !words.is_empty() {
-                words.push_str(": ");
-            }
-            words.push_str(&text);
-        }
-    }
-    words
 }

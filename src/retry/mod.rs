@@ -20,14 +20,14 @@
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};
-//! use buttress::{BoxError, call::CarryLayer, classify::PlainClassifier, retry::{RetryConfig, RetryLayer}};
+//! use buttress::{BoxError, classify::PlainClassifier, retry::{RetryConfig, RetryLayer}};
 //! use buttress::call::{Call, Words};
-//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), BoxError> {
 //! static CALLS: AtomicU32 = AtomicU32::new(0);
-//! let mut service = ServiceBuilder::new()
+//! let service = ServiceBuilder::new()
 //!     .layer(RetryLayer::new(RetryConfig::new(), PlainClassifier::new()))
 //!     .service(service_fn(async |call: Call<&'static str>| {
 //!         match CALLS.fetch_add(1, Ordering::Relaxed) {
@@ -36,7 +36,7 @@
 //!         }
 //!     }));
 //! let call = Call::with_words("read", Words::new().idempotent(true));
-//! assert_eq!(service.ready().await?.call(call).await?, "read at attempt 2");
+//! assert_eq!(service.oneshot(call).await?, "read at attempt 2");
 //! # Ok(()) }
 //! ```
 //!
@@ -55,18 +55,22 @@
 //! A wait that the service asks for is followed between our own backoff and the cap above it,
 //! with jitter `U(x, 1.5x)` (Envoy), so that the callers don't return together. Where a
 //! balancer chose the endpoint, the wish is that endpoint's: the balancer sets it aside, and
-//! the retry goes elsewhere after our own backoff.
+//! the retry goes elsewhere after our own backoff. A refusal by this program itself (an open
+//! breaker) says exactly when to ask again: it is waited for if that lies within the cap and the
+//! deadline, and not at all otherwise.
 //!
 //! # Errors
 //!
 //! When no further attempt is made the caller gets the last real outcome: a response as it is
 //! (with its [`Attempts`](crate::call::Attempts) in the extensions), or [`GaveUp`] around the
 //! error. A refusal by this program itself (an open breaker, no endpoint) never hides what an
-//! earlier attempt met.
+//! earlier attempt met. Neither a response nor an error that was given up is tried again by a
+//! further retry above.
 //!
 //! # When the future is dropped
 //!
-//! The attempt under way is dropped with it. A retry that had been paid for is not refunded.
+//! The attempt under way is dropped with it. A retry that had been paid for is not refunded; one
+//! that this program itself refused, or could not begin, is.
 //!
 //! # Events
 //!

@@ -171,8 +171,9 @@ impl Policy {
         }
         let own = self.backoff.delay(failure.attempt.saturating_sub(1), draw);
         let delay = match verdict.pushback {
-            // The wish of one endpoint; its balancer knows it, and has others.
-            Pushback::After(_) if failure.balanced => own,
+            // The wish of one endpoint that failed; its balancer knows it, and has others. One
+            // that blames nobody (409: the first attempt is still running) is the whole service's.
+            Pushback::After(_) if failure.balanced && verdict.is_failure() => own,
             Pushback::After(wish) => {
                 let cap = own.saturating_add(self.pushback_cap);
                 // To come back sooner would be refused again.
@@ -292,6 +293,15 @@ mod tests {
         let mut failure = throttled(Duration::MAX);
         failure.deadline = Some(failure.now + Duration::from_secs(1));
         assert_eq!(policy.decide(failure, 0.9), Decision::Stop(StopReason::Deadline));
+    }
+
+    #[test]
+    fn waits_for_a_first_attempt_that_is_still_running_wherever_it_is_asked_again() {
+        let running = Verdict::new(Blame::Nobody, Sent::Processed, Retry::Always)
+            .with_pushback(Pushback::After(Duration::from_secs(2)));
+        let mut failure = failure(running);
+        failure.balanced = true;
+        assert_eq!(delay(Policy::default().decide(failure, 0.0)), Duration::from_secs(2));
     }
 
     #[test]

@@ -46,12 +46,18 @@
 //!
 //! [`Elapsed`] says which limit was hit and whether the request [may have been carried
 //! out](Elapsed::sent). What is below is polled before the timer, so an answer that is there
-//! when the time is up still counts.
+//! when the time is up still counts; of a body, the last piece does, whenever it is read, but
+//! one that has more to come does not outlast its deadline. With nothing left nothing is begun,
+//! and nobody is blamed for it.
 //!
 //! # When the future is dropped
 //!
 //! What is below is dropped with it. A limit that was hit drops it at once, not only when its
 //! error has been looked at.
+//!
+//! # Events
+//!
+//! None: a timeout is an outcome, which the layers above report.
 //!
 //! [`Words::deadline`]: crate::call::Words::deadline
 

@@ -26,10 +26,9 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: Option<F>,
-        span: Span,
-        asked: Asked,
-        // Where the attempt went; none for a whole call, which has no one place.
-        trail: Option<Trail>,
+        // None if nobody listens. In a box, so that it takes no room in every call's future:
+        // a span that somebody listens to allocates anyway.
+        watched: Option<Box<Watched>>,
     }
 
     impl<F> PinnedDrop for ResponseFuture<F> {
@@ -39,29 +38,39 @@ pin_project! {
     }
 }
 
+/// What a call's span has to know.
+#[derive(Debug)]
+struct Watched {
+    span: Span,
+    asked: Asked,
+    /// Where the attempt went; none for a whole call, which has no one place.
+    trail: Option<Trail>,
+}
+
 impl<F> ResponseFuture<F> {
     /// Nobody listens.
-    pub(super) fn bare(inner: F) -> Self {
-        Self { inner: Some(inner), span: Span::none(), asked: Asked::default(), trail: None }
+    pub(super) const fn bare(inner: F) -> Self {
+        Self { inner: Some(inner), watched: None }
     }
 
-    pub(super) const fn new(inner: F, span: Span, asked: Asked, trail: Option<Trail>) -> Self {
-        Self { inner: Some(inner), span, asked, trail }
+    pub(super) fn new(inner: F, span: Span, asked: Asked, trail: Option<Trail>) -> Self {
+        Self { inner: Some(inner), watched: Some(Box::new(Watched { span, asked, trail })) }
     }
 
     /// Dropped without an outcome: by its caller, or by the deadline above it.
     fn give_up(self: Pin<&mut Self>) {
         let mut this = self.project();
-        if this.span.is_disabled() || this.inner.is_none() {
+        let Some(Watched { span, asked, trail }) = this.watched.as_deref() else { return };
+        if this.inner.is_none() {
             return;
         }
         // The clock is asked only where a deadline may have passed.
-        if this.asked.deadline.is_some() && this.asked.dropped(now()) == Verdict::TIMED_OUT {
-            outcome::record_timeout(this.span);
+        if asked.deadline.is_some() && asked.dropped(now()) == Verdict::TIMED_OUT {
+            outcome::record_timeout(span);
         }
-        record_peer(this.span, *this.trail);
+        record_peer(span, *trail);
         // What the layers below report while they are dropped belongs to the span.
-        let _entered = this.span.enter();
+        let _entered = span.enter();
         this.inner.set(None);
     }
 }
@@ -88,21 +97,21 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let inner = this.inner.as_mut().as_pin_mut().expect("it is not polled after its end");
-        if this.span.is_disabled() {
+        let Some(Watched { span, trail, .. }) = this.watched.as_deref_mut() else {
             return inner.poll(cx).map_err(Into::into);
-        }
-        let entered = this.span.enter();
-        let polled = match this.trail {
+        };
+        let entered = span.enter();
+        let polled = match trail {
             Some(trail) => trail.enter(|| inner.poll(cx)),
             None => inner.poll(cx),
         };
         let outcome = ready!(polled).map_err(Into::into);
         this.inner.set(None);
         drop(entered);
-        outcome::record(this.span, &outcome);
-        record_peer(this.span, *this.trail);
+        outcome::record(span, &outcome);
+        record_peer(span, *trail);
         // Ended here and not by whoever drops this future, who may keep it.
-        *this.span = Span::none();
+        *this.watched = None;
         Poll::Ready(outcome)
     }
 }

@@ -76,11 +76,8 @@ async fn dial(dialler: Arc<Dialler>) -> Result<<Connector as Service<Uri>>::Resp
         if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(BoxError::from));
         }
-        if true {
-            return Poll::Pending;
-        }
         ready!(sleep.as_mut().poll(cx));
-        observer.on(|| Event::TimedOut { which: "connect", limit });
+        observer.on(|| Event::ConnectTimedOut { address, limit });
         Poll::Ready(Err(ConnectTimeout::new(address, limit).into()))
     })
     .await?;

@@ -61,7 +61,8 @@
 //! request: the peer may be gone without a word. That matters for HTTP/2, where to drop a
 //! request resets only its stream. Requests that are on the connection already go on. The same
 //! holds for a response's body that is dropped past its expiry, if the layer that drops it said
-//! by the trail when that is (as [`collect`](crate::collect) beneath an attempt timeout does).
+//! by the trail when that is, as those of [`timeout`](crate::timeout) do, directly or with
+//! [`collect`](crate::collect) between.
 //! A caller who merely loses interest condemns nothing.
 //!
 //! # Defaults
@@ -109,7 +110,7 @@
 //!
 //! # Events
 //!
-//! `TimedOut` with `connect` ([`TransportConfig::observer`]).
+//! `ConnectTimedOut` ([`TransportConfig::observer`]).
 
 mod body;
 mod config;

@@ -15,14 +15,14 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 /// A server on loopback, on a port of the system's choice. It stops when it is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     _tasks: JoinSet<()>,
 }
 
 impl Server {
     /// Answers every request, over HTTP/1.1 or HTTP/2, with what `answer` says.
-    pub async fn start<A, F>(answer: A) -> Self
+    pub(crate) async fn start<A, F>(answer: A) -> Self
     where
         A: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
@@ -49,13 +49,13 @@ impl Server {
         Self { address, _tasks: tasks }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
 /// An address on which nobody listens.
-pub fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has ports");
     listener.local_addr().expect("it is bound")
 }

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Counts the instructions of one call, over a leaf in memory that is pending once, and holds the
+# whole job to its bar. Instructions, because times on a shared machine say little.
+#
+#     bash benches/callgrind.sh              # the table, then the bar
+#     bash benches/callgrind.sh stack/Stack  # these subjects alone, without the bar
+#
+# Each subject makes N calls and then 2N; the difference is the calls alone.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+# What the whole job may add to the bare call. A client assembled from the best parts of 2026
+# adds about 17,000; the same job fused by hand into one future adds 2,900.
+readonly BAR=6000
+readonly BARE=stack/leaf WHOLE=stack/Stack
+readonly CALLS=${CALLS:-1000}
+
+if ! command -v valgrind >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind
+fi
+cargo build --quiet --release -p buttress-benches --bin callgrind
+program=${CARGO_TARGET_DIR:-target}/release/callgrind
+
+instructions() {
+    local output
+    if ! output=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null \
+        "$program" "$1" "$2" 2>&1); then
+        printf '%s\n' "$output" >&2
+        return 1
+    fi
+    sed -nE 's/.*Collected : ([0-9]+)$/\1/p' <<< "$output"
+}
+
+per_call() {
+    local once twice
+    once=$(instructions "$1" "$CALLS")
+    twice=$(instructions "$1" $((2 * CALLS)))
+    echo $(((twice - once) / CALLS))
+}
+
+subjects=("$@")
+if ((${#subjects[@]} == 0)); then
+    mapfile -t subjects < <("$program" --list)
+fi
+
+declare -A counted
+group=
+bare=
+for subject in "${subjects[@]}"; do
+    count=$(per_call "$subject")
+    counted[$subject]=$count
+    if [[ $subject == */leaf ]]; then
+        bare=$count
+    fi
+    if [[ ${subject%%/*} != "$group" ]]; then
+        group=${subject%%/*}
+        printf '\n%-56s %12s %8s\n' "$group" instructions added
+    fi
+    printf '  %-54s %12d %8s\n' "${subject#*/}" "$count" "${bare:+$((count - bare))}"
+done
+
+if [[ -n ${counted[$WHOLE]:-} && -n ${counted[$BARE]:-} ]]; then
+    added=$((counted[$WHOLE] - counted[$BARE]))
+    printf '\nThe whole job adds %d instructions; at most %d.\n' "$added" "$BAR"
+    ((added <= BAR))
+fi

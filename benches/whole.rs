@@ -1,0 +1,63 @@
+//! The whole job: deadline, key, retry, trace, breaker, balance over ten endpoints.
+
+use std::sync::LazyLock;
+
+use buttress::{
+    body::Body,
+    call::{TraceParent, Words},
+    client::{Builder, Client},
+    endpoint::{Endpoint, MakeEndpoint},
+};
+use http::{HeaderName, Method, Request, Uri};
+
+use crate::{Leaf, Visit, layers::ten};
+
+/// A lean request: no headers, a short body in memory.
+pub(crate) fn plain() -> Request<Body> {
+    static URI: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("http://payments/charges"));
+    let mut request = Request::new(Body::full("amount=12"));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = URI.clone();
+    request
+}
+
+/// The trace that came in with a request to this program.
+pub(crate) fn parent() -> TraceParent {
+    let parent = TraceParent::new(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0xf067_aa0b, 1);
+    parent.expect("neither id is zero")
+}
+
+/// The request as the caller hands it over: the trace is in its words.
+fn traced() -> Request<Body> {
+    let mut request = plain();
+    request.extensions_mut().insert(Words::new().trace(parent()));
+    request
+}
+
+/// That the job was done: the leaf looks at every request.
+fn look<B>(request: &Request<B>) {
+    static KEY: HeaderName = HeaderName::from_static("idempotency-key");
+    static TRACE: HeaderName = HeaderName::from_static("traceparent");
+    assert_eq!(request.headers()[&KEY].len(), 38);
+    assert_eq!(request.headers()[&TRACE].len(), 55);
+}
+
+pub(crate) fn stack(visit: &mut impl Visit) {
+    visit.visit("stack", "leaf", || Leaf::new(|_: &Request<Body>| ()), plain);
+    visit.visit(
+        "stack",
+        "Stack",
+        || builder().build_stack().expect("the settings are sound"),
+        traced,
+    );
+    visit.visit("stack", "Client", || builder().build().expect("the settings are sound"), traced);
+}
+
+fn builder() -> Builder<impl MakeEndpoint<Service = Leaf<Look>> + Send + Sync + 'static> {
+    Client::builder("http://payments")
+        .endpoints(ten())
+        .idempotency_keys()
+        .transport(|_: &Endpoint| Leaf::new(look as Look))
+}
+
+type Look = fn(&Request<buttress::client::AttemptBody>);

@@ -1,0 +1,118 @@
+//! Each example runs to its end, and tells what its title promises.
+//!
+//! On loopback and in real time, so each takes up to two seconds.
+
+use std::{
+    error::Error,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// What an example prints. `cargo test` builds the examples beside the tests' own programs.
+fn story(name: &str) -> Result<String> {
+    let me = std::env::current_exe()?;
+    let target = me.parent().and_then(Path::parent).ok_or("the test has no target folder")?;
+    let program =
+        target.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let output = Command::new(program).stdin(Stdio::null()).output()?;
+    let story = String::from_utf8(output.stdout)?;
+    assert!(output.status.success(), "{}\n{story}", String::from_utf8_lossy(&output.stderr));
+    Ok(story)
+}
+
+/// Each of the sentences is told.
+fn tells(name: &str, sentences: &[&str]) -> Result {
+    let story = story(name)?;
+    for sentence in sentences {
+        assert!(story.contains(sentence), "{name} does not say {sentence:?}:\n{story}");
+    }
+    Ok(())
+}
+
+#[test]
+fn quick_start_loses_no_call_while_one_instance_lives() -> Result {
+    tells(
+        "quick_start",
+        &[
+            "call 18: answered by Bert",
+            "call 19: no connection could be made on attempt 3",
+            "the request was not carried out",
+        ],
+    )
+}
+
+#[test]
+fn layers_alone_send_the_same_key_three_times() -> Result {
+    let story = story("layers_alone")?;
+    let keys: Vec<&str> =
+        story.lines().filter_map(|line| line.trim().strip_prefix("attempt with key ")).collect();
+    assert_eq!(keys.len(), 4, "{story}");
+    assert!(keys[0].ends_with("from layers-alone"), "{story}");
+    assert_eq!((keys[0], keys[1]), (keys[1], keys[2]), "{story}");
+    assert_ne!(keys[2], keys[3], "{story}");
+    assert_eq!(story.matches("-> 201 Created").count(), 2, "{story}");
+    Ok(())
+}
+
+#[test]
+fn retry_with_budget_bounds_the_storm() -> Result {
+    let story = story("retry_with_budget")?;
+    let outage = story.lines().find(|line| line.starts_with("brown-out")).ok_or("no outage")?;
+    let counts: Vec<u32> = outage.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [without, 0, with, 0, _] = counts[..] else { panic!("five counts: {outage}") };
+    assert_eq!(without, 3_000);
+    // 35 retries out of a full bucket, and a few of the floor's if the machine is slow.
+    assert!((1_035..1_050).contains(&with), "{outage}");
+    Ok(())
+}
+
+#[test]
+fn breaker_drill_goes_through_all_states() -> Result {
+    tells(
+        "breaker_drill",
+        &[
+            "==> open (consecutive",
+            "==> half_open (waited)",
+            "==> open (probe_failed",
+            "==> closed (recovered)",
+            "==> forced_open (forced)",
+            "==> closed (released)",
+        ],
+    )
+}
+
+#[test]
+fn idempotent_payments_charge_once() -> Result {
+    tells(
+        "idempotent_payments",
+        &["30 charges asked for, 44 requests sent", "30 charges made, 30 confirmed"],
+    )
+}
+
+#[test]
+fn balance_watched_file_follows_the_file_and_survives_a_bad_one() -> Result {
+    let story = story("balance_watched_file")?;
+    assert!(story.contains("`around the corner` is not an address"), "{story}");
+    let answers: Vec<Vec<&str>> = story
+        .lines()
+        .filter(|line| line.contains("300 calls"))
+        .map(|line| ["Anna", "Bert", "Cleo"].into_iter().filter(|n| line.contains(n)).collect())
+        .collect();
+    let (all, left) = (vec!["Anna", "Bert", "Cleo"], vec!["Bert", "Cleo"]);
+    assert_eq!(answers, [vec!["Anna", "Bert"], all, left.clone(), left], "{story}");
+    Ok(())
+}
+
+#[test]
+fn custom_classifier_is_heard_by_every_layer() -> Result {
+    tells(
+        "custom_classifier",
+        &[
+            "attempts: 1, outcome: Some(\"busy\")",
+            "attempts: 3, outcome: Some(\"done\"), body: b\"the receipt\"",
+            "the breaker is open",
+        ],
+    )
+}

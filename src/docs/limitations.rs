@@ -1,0 +1,47 @@
+//! What the crate does not do, and where its word ends.
+//!
+//! # Of any client
+//!
+//! - **Nothing happens exactly once.** A request whose answer was lost may have been carried
+//!   out. With a key the service can count it once; if it does not, or forgets the key before
+//!   the last attempt, no client can help. [`idempotency`](crate::idempotency) is off until you
+//!   say that the service honours keys.
+//! - **A key lives as long as its call.** Whoever calls again after an error, or after a
+//!   restart, needs a key of his own that is stored with the order.
+//! - **`Sent::No` trusts what it is told**: the transport's marks, HTTP/2's promise about
+//!   refused streams, and a service that says 421, 425 or 429. A service that does half of the
+//!   work and then answers 429 is believed.
+//! - **To drop a call undoes nothing.** The server may go on; so it may after a timeout.
+//! - **A seed repeats draws, not schedules.** Two runs on several threads differ.
+//!
+//! # Of this one, on purpose
+//!
+//! - **Layers that talk must share a task.** What the layers below know (was it sent, to whom)
+//!   reaches those above within one `poll`. `tower::Buffer`, or a `tokio::spawn`, between two of
+//!   them cuts that: "no" becomes "maybe", the endpoints tried are forgotten, spans lose their
+//!   parent. The stack has none, and needs none.
+//! - **An attempt ends at the response's head**, unless its body is
+//!   [collected](crate::collect) (up to 1 MiB). A body that breaks off after that is judged, so
+//!   the breaker hears of it, but it is not asked for again: the caller has half of it.
+//! - **A request's body is replayed up to 64 KiB.** A larger one is sent, once.
+//! - **What is known is known to one process.** Breakers, budgets and loads are shared by a
+//!   client's clones, not by two clients nor by two machines.
+//! - **A call cut off by its deadline has no history.** Its error says when and whether it may
+//!   have happened; the attempts before are in the spans and events only.
+//! - **Of timeouts, connecting alone is an event.** Calls and attempts that took too long are in
+//!   the errors, the spans and the [`Retrying`](crate::Event::Retrying) that follows them.
+//! - **Few calls, slow judgements.** A breaker needs five failures in a row or twenty calls in
+//!   its window, and the balancer learns of an endpoint by calling it. With a call a minute,
+//!   [`health`](crate::health) checks are what finds a dead instance.
+//! - **Endpoints are addresses.** Names are for [`discover`](crate::discover) to resolve; any
+//!   stream of changes will do.
+//!
+//! # Not there yet
+//!
+//! - **TLS** in our own transport: it refuses `https`. A [transport of your own
+//!   ](crate::docs::stack#a-transport-of-your-own) may speak it.
+//! - **gRPC**: a failure in the trailers of a `200` counts as a success.
+//! - **The client's classifier** is HTTP's. One of your own works with single layers.
+//! - **Deadlines on the wire**: the service is not told how long its caller waits.
+//! - Limits of rate and concurrency, load shedding, faults made on purpose, weights, subsets,
+//!   DNS, HTTP/3. tower's own limits fit between the layers.

@@ -1,0 +1,11 @@
+//! Guides: what is not said of one room alone.
+//!
+//! - [`stack`]: the order of the layers, and what goes wrong in another.
+//! - [`design`]: the floors of the house, and the rules that its rooms keep.
+//! - [`limitations`]: what the crate does not do, and where its word ends.
+//!
+//! There is no code in here; the examples are tested with the crate.
+
+pub mod design;
+pub mod limitations;
+pub mod stack;

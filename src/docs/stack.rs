@@ -1,0 +1,98 @@
+//! The order of the layers, and what goes wrong in another.
+//!
+//! ```text
+//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ service breaker ─ balance ─┬─ endpoint
+//!                                                                                        └─ endpoint:
+//!                               breaker ─ load ─ attempt timeout ─ collect ─ your layers ─ transport
+//! ```
+//!
+//! [`Client`](crate::client) builds it so. Whoever puts single layers into a `ServiceBuilder`
+//! decides himself, and this page is for him.
+//!
+//! | place | the other way round |
+//! |---|---|
+//! | deadline above retry | each attempt has a deadline of its own: three of them last three times as long |
+//! | key above retry and hedge | each attempt has another key, and the service makes three charges ([`BelowRetry`](crate::idempotency::BelowRetry) refuses that) |
+//! | retry above balance | every attempt goes to the instance that has just failed |
+//! | retry above the attempt timeout | a timeout ends the call instead of the attempt |
+//! | retry above hedge | a hedge that failed is not tried again, and a retry is raced by its own past |
+//! | attempt span below retry | three attempts look like one that was slow |
+//! | breaker above the attempt timeout | the breaker never sees a timeout: what hangs is dropped, which blames nobody |
+//! | breaker of an endpoint beside the balancer's pick | a refusal costs an attempt and a wait; here it costs another pick |
+//! | collecting below the attempt timeout | a body that stalls has nobody who looks at the clock |
+//! | your own layers below the carrier | tower-http's see a type that they don't know |
+//!
+//! # By hand
+//!
+//! The same without balancing, over a service in memory. Between two layers of this crate there
+//! may be any of tower's and tower-http's that keep a call in its task; a `Buffer` does not
+//! (see [limitations](super::limitations)).
+//!
+//! ```
+//! use std::{convert::Infallible, time::Duration};
+//! use buttress::{
+//!     breaker::{BreakerConfig, BreakerLayer},
+//!     classify::HttpClassifier,
+//!     idempotency::IdempotencyLayer,
+//!     retry::{RetryConfig, RetryLayer},
+//!     timeout::{AttemptTimeoutLayer, DeadlineLayer},
+//!     trace::{AttemptSpanLayer, CallSpanLayer},
+//! };
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), buttress::BoxError> {
+//! let classifier = HttpClassifier::new(); // one for all: they never disagree
+//! let service = ServiceBuilder::new()
+//!     .layer(CallSpanLayer::default())
+//!     .layer(DeadlineLayer::new(Duration::from_secs(2))?)
+//!     .layer(IdempotencyLayer::default())
+//!     .layer(RetryLayer::new(RetryConfig::new(), classifier))
+//!     .layer(AttemptSpanLayer::default())
+//!     .layer(BreakerLayer::new(BreakerConfig::new(), classifier))
+//!     .layer(AttemptTimeoutLayer::new(Duration::from_millis(500))?)
+//!     .service(service_fn(async |request: Request<_>| {
+//!         let keyed = request.headers().contains_key("idempotency-key");
+//!         # let _: &Request<buttress::body::ReplayBody<Full<Bytes>>> = &request;
+//!         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(keyed.to_string()))))
+//!     }));
+//!
+//! let request = Request::post("http://shop/orders").body(Full::new(Bytes::from("an apple")))?;
+//! let response = service.oneshot(request).await?;
+//! let body = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
+//! assert_eq!(body, "true");
+//! # Ok(()) }
+//! ```
+//!
+//! # A transport of your own
+//!
+//! The client's stack stands on anything that makes a service of an
+//! [`Endpoint`](crate::endpoint::Endpoint): over TLS, over pipes, or in memory for a test.
+//!
+//! ```
+//! use buttress::{BoxError, client::{AttemptBody, Client}, endpoint::Endpoint};
+//! use http::{Request, Response};
+//! use tower::service_fn;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+//! let client = Client::builder("http://payments")
+//!     .endpoints(["10.0.0.1:80".parse()?, "10.0.0.2:80".parse()?])
+//!     .transport(|endpoint: &Endpoint| {
+//!         let answer = endpoint.to_string();
+//!         service_fn(move |_: Request<AttemptBody>| {
+//!             let answer = buttress::body::Body::from(answer.clone());
+//!             async { Ok::<_, BoxError>(Response::new(answer)) }
+//!         })
+//!     })
+//!     .build()?;
+//! let response = client.send(Request::get("/").body(())?).await?;
+//! assert!(response.into_body().collect().await?.starts_with(b"10.0.0."));
+//! # Ok(()) }
+//! ```
+//!
+//! Such a transport may say when a request is handed to a connection
+//! ([`mark_unsent`](crate::call::mark_unsent),
+//! [`mark_handed_over`](crate::call::mark_handed_over)); from one that does not, a timeout can
+//! only say "maybe".
