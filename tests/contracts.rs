@@ -199,7 +199,9 @@ impl Scene {
 
 type Making = Pin<Box<dyn Future<Output = Result<Scene, BoxError>>>>;
 
-fn scenes() -> Vec<(&'static str, fn() -> Making)> {
+type Named = (&'static str, fn() -> Making);
+
+fn scenes() -> Vec<Named> {
     vec![
         ("a success after a while", || {
             Box::pin(Scene::new(get(), |_| Act::After(20 * MS, status(200)), |builder| builder))
@@ -503,10 +505,13 @@ fn sources(error: &dyn StdError) -> Vec<String> {
     words
 }
 
+/// What happens, to how many attempts, and how that is called.
+type Failing = (fn() -> Act, u32, Kind, &'static str);
+
 #[tokio::test(start_paused = true)]
 async fn an_error_says_what_where_which_attempt_and_whether_it_may_have_happened()
 -> Result<(), BoxError> {
-    let table: [(fn() -> Act, u32, Kind, &str); 5] = [
+    let table: [Failing; 5] = [
         (
             || Act::Hang,
             2,
