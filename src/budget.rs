@@ -108,3 +108,30 @@ impl Settle for Deposit {
         }
     }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: every order in which two threads
+/// can pay in and draw.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_deposit_is_lost_once_a_retry_was_paid() {
+        loom::model(|| {
+            let budget = Budget::new(Tariff { capacity: 20, ..Tariff::default() });
+            let other = {
+                let budget = budget.clone();
+                thread::spawn(move || budget.deposit())
+            };
+            let paid = budget.withdraw(Class::Transient, crate::time::now());
+            assert!(paid.is_some(), "it holds twenty, and a retry costs fourteen");
+            other.join().expect("it only pays in");
+            // The deposit came first, and changed nothing, or it came after.
+            assert!(matches!(budget.balance(), 6 | 7));
+            budget.deposit();
+            assert!(matches!(budget.balance(), 7 | 8), "the flag that it is full is gone");
+        });
+    }
+}

@@ -120,3 +120,65 @@ async fn an_error_tells_what_happened_where_and_whether_it_may_have_been_carried
     assert_eq!((error.kind(), error.sent()), (Kind::Connect, Sent::No), "{error:?}");
     Ok(())
 }
+
+/// A server with a health page, and how often each of its pages was asked for.
+struct Checked {
+    server: Server,
+    health: Arc<AtomicU32>,
+    calls: Arc<AtomicU32>,
+    /// Calls before the first check.
+    early: Arc<AtomicU32>,
+    names: Arc<Mutex<HashSet<String>>>,
+}
+
+async fn checked(status: u16) -> Checked {
+    let [health, calls, early] = [const { AtomicU32::new(0) }; 3].map(Arc::new);
+    let names = Arc::<Mutex<HashSet<String>>>::default();
+    let counts = [&health, &calls, &early].map(Arc::clone);
+    let seen = Arc::clone(&names);
+    let server = Server::start(move |request: Request<hyper::body::Incoming>| {
+        let [health, calls, early] = &counts;
+        let answer = if request.uri().path() == "/health" {
+            health.fetch_add(1, Ordering::Relaxed);
+            let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+            let name = request.uri().authority().map_or(host, |name| Some(name.as_str()));
+            let name = format!("{:?} {}", request.version(), name.unwrap_or_default());
+            seen.lock().expect("no test panics with it").insert(name);
+            text(status, "")
+        } else {
+            calls.fetch_add(1, Ordering::Relaxed);
+            early.fetch_add(u32::from(health.load(Ordering::Relaxed) == 0), Ordering::Relaxed);
+            text(200, "done")
+        };
+        std::future::ready(answer)
+    })
+    .await;
+    Checked { server, health, calls, early, names }
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_health_page_says_no_gets_no_calls() -> Result<(), BoxError> {
+    for http2 in [false, true] {
+        let (well, fine, ill) = (checked(200).await, checked(204).await, checked(503).await);
+        let endpoints = [&ill, &well, &fine].map(|one| one.server.address());
+        let mut builder = Client::builder("http://payments").endpoints(endpoints);
+        if http2 {
+            builder = builder.http2();
+        }
+        let client = builder.health_check("/health").build()?;
+        for _ in 0..30 {
+            assert_eq!(client.send(Request::get("/").body(())?).await?.status(), 200);
+        }
+        let count = |count: &AtomicU32| count.load(Ordering::Relaxed);
+        assert_eq!(count(&ill.calls), 0);
+        assert_eq!(count(&well.calls) + count(&fine.calls), 30);
+        for one in [&well, &fine, &ill] {
+            assert_eq!(count(&one.health), 1, "once each for now");
+            assert_eq!(count(&one.early), 0, "nobody is called before its first check");
+            let version = if http2 { "HTTP/2.0" } else { "HTTP/1.1" };
+            let names = one.names.lock().expect("no test panics with it");
+            assert_eq!(*names, HashSet::from([format!("{version} payments")]));
+        }
+    }
+    Ok(())
+}

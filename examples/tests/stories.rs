@@ -1,6 +1,7 @@
 //! Each example runs to its end, and tells what its title promises.
 //!
-//! On loopback and in real time, so each takes up to two seconds.
+//! On loopback and in real time, so each takes up to two seconds. Run with `cargo test -p
+//! buttress-examples`: with `--test stories` alone cargo builds no example, and old ones are told.
 
 use std::{
     error::Error,

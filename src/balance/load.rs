@@ -350,3 +350,31 @@ mod tests {
         assert!(load.is_doubted(now + 3000 * MS));
     }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: every order in which two threads
+/// can learn from two answers.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn neither_of_two_samples_is_lost() {
+        loom::model(|| {
+            let now = crate::time::now();
+            let second = Duration::from_secs(1);
+            let load = Arc::new(Load::new(now, second * 4, Some(0.001), now));
+            let other = {
+                let load = Arc::clone(&load);
+                thread::spawn(move || load.observe(second, now))
+            };
+            load.observe(second * 2, now);
+            other.join().expect("it only observes");
+            // The peak wins, in either order: a sample below it at the same moment moves nothing.
+            assert!((load.cost(now) - 2.0).abs() < 1e-6, "{}", load.cost(now));
+        });
+    }
+}

@@ -312,10 +312,10 @@ fn put(word: &AtomicU64, value: u64) {
     }
 }
 
-/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib breaker::handle`: every order in which two
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: every order in which two
 /// threads can do these things.
 #[cfg(all(test, buttress_loom))]
-mod tests {
+mod loom_tests {
     use loom::{
         sync::atomic::{AtomicBool, AtomicUsize},
         thread,

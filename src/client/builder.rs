@@ -223,7 +223,7 @@ impl<M> Builder<M> {
     }
 
     /// A layer of your own around each endpoint's transport. It sees the plain request of one
-    /// attempt.
+    /// attempt. Of several, the last one is the outermost.
     pub fn endpoint_layer<L>(self, layer: L) -> Builder<Layered<M, L>> {
         self.map_make(|make| Layered { make, layer })
     }

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, time::Instant};
 use crate::{
     balance::NoEndpoint,
     call::{Attempt, Attempts},
-    classify::{Blame, Mark, Marked, Pushback, Sent, Verdict, verdict_on_error},
+    classify::{Blame, Pushback, Sent, Verdict, verdict_on_error},
     collect::BrokenBody,
     endpoint::Refusal,
     error::{BoxError, find},
@@ -193,7 +193,7 @@ fn retry_at(
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, sent, attempts, retry_at, now, source } = &*self.inner;
+        let Inner { kind, sent, attempts, retry_at, now, .. } = &*self.inner;
         f.write_str(match kind {
             Kind::Timeout => "the call took too long",
             Kind::Connect => "no connection could be made",
@@ -204,18 +204,11 @@ impl fmt::Display for Error {
             Kind::Request => "the request can't be sent",
             Kind::Other => "the call failed",
         })?;
-        match attempts.last() {
-            Some(last) => {
-                write!(f, " on attempt {}", last.number)?;
-                if let Some(target) = last.target {
-                    write!(f, " (to {})", target.address)?;
-                }
+        if let Some(last) = attempts.last() {
+            write!(f, " on attempt {}", last.number)?;
+            if let Some(target) = last.target {
+                write!(f, " (to {})", target.address)?;
             }
-            // The levels below are for `source()`, but this one has no attempt to speak of.
-            None if !source.is::<Mark>() && !source.is::<Marked>() => {
-                write!(f, " before the first attempt ended")?;
-            }
-            None => {}
         }
         write!(f, "; {sent}")?;
         if let Some(at) = retry_at {

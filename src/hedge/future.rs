@@ -121,7 +121,13 @@ where
                 // The other one is dropped now, and frees what it holds.
                 this.second.set(Second::None);
                 if let Some(withdrawal) = this.withdrawal.take() {
-                    this.shared.config.budget.settle(withdrawal, false);
+                    let budget = &this.shared.config.budget;
+                    // One that still waited for readiness was not made.
+                    if racing {
+                        budget.settle(withdrawal, false)
+                    } else {
+                        budget.refund(withdrawal)
+                    }
                 }
                 return Poll::Ready(result);
             }
@@ -142,7 +148,7 @@ where
                     let Some(mut attempt) = replayed.filter(|_| ready) else {
                         // Nothing was sent for it.
                         if let Some(withdrawal) = this.withdrawal.take() {
-                            this.shared.config.budget.settle(withdrawal, true);
+                            this.shared.config.budget.refund(withdrawal);
                         }
                         this.second.set(Second::None);
                         continue;

@@ -1,16 +1,15 @@
 //! Keeps the spans of the library.
+//!
+//! One subscriber serves the whole process, and keeps what a thread sees while it listens.
+//! Subscribers of single threads would not do: `tracing` asks about each place in the code once,
+//! and takes the answer of a thread without a subscriber for that of all.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Once};
 
 use tracing::{
     Subscriber,
     field::{Field, Visit},
     span,
-    subscriber::DefaultGuard,
 };
 use tracing_subscriber::{
     layer::{Context, SubscriberExt},
@@ -42,21 +41,29 @@ impl Visit for Seen {
     }
 }
 
-/// Every span since it began to listen on this thread.
-#[derive(Clone, Default)]
-pub struct Spans(Arc<Mutex<Vec<Seen>>>);
+/// Every span of this thread since it began to listen, until it is dropped.
+#[must_use]
+pub struct Spans(());
+
+thread_local! {
+    static KEPT: RefCell<Option<Vec<Seen>>> = const { RefCell::new(None) };
+}
 
 impl Spans {
-    /// Listens until the guard is dropped.
-    pub fn listen() -> (Self, DefaultGuard) {
-        let spans = Self::default();
-        let subscriber = tracing_subscriber::registry().with(spans.clone());
-        (spans, tracing::subscriber::set_default(subscriber))
+    pub fn listen() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            let subscriber = tracing_subscriber::registry().with(Keeper);
+            tracing::subscriber::set_global_default(subscriber).expect("no other is set");
+            tracing::callsite::rebuild_interest_cache();
+        });
+        KEPT.set(Some(Vec::new()));
+        Self(())
     }
 
     /// In the order in which they began.
     pub fn seen(&self) -> Vec<Seen> {
-        self.0.lock().expect("no test panics with it").clone()
+        KEPT.with_borrow(|kept| kept.clone().unwrap_or_default())
     }
 
     pub fn named(&self, name: &str) -> Vec<Seen> {
@@ -64,7 +71,15 @@ impl Spans {
     }
 }
 
-impl<S> tracing_subscriber::Layer<S> for Spans
+impl Drop for Spans {
+    fn drop(&mut self) {
+        KEPT.set(None);
+    }
+}
+
+struct Keeper;
+
+impl<S> tracing_subscriber::Layer<S> for Keeper
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -73,15 +88,19 @@ where
         let parent = span.parent().and_then(|parent| parent.extensions().get::<usize>().copied());
         let mut seen = Seen { name: attrs.metadata().name(), parent, ..Seen::default() };
         attrs.record(&mut seen);
-        let mut all = self.0.lock().expect("no test panics with it");
-        // A number of our own, since the registry gives an id again once its span is closed.
-        span.extensions_mut().insert(all.len());
-        all.push(seen);
+        KEPT.with_borrow_mut(|kept| {
+            let Some(kept) = kept else { return };
+            // A number of our own, since the registry gives an id again once its span is closed.
+            span.extensions_mut().insert(kept.len());
+            kept.push(seen);
+        });
     }
 
     fn on_record(&self, id: &span::Id, values: &span::Record<'_>, ctx: Context<'_, S>) {
         let number = ctx.span(id).and_then(|span| span.extensions().get::<usize>().copied());
-        let mut all = self.0.lock().expect("no test panics with it");
-        values.record(&mut all[number.expect("we numbered it")]);
+        KEPT.with_borrow_mut(|kept| {
+            let (Some(kept), Some(number)) = (kept, number) else { return };
+            values.record(&mut kept[number]);
+        });
     }
 }

@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use buttress::client::{AttemptBody, Client as Stack};
 use buttress::discover::File;
 use buttress::endpoint::{Endpoint, MakeEndpoint};
-use buttress::health::{Checked, HealthConfig, HttpProbe};
 use buttress::transport::{HyperTransport, TransportConfig};
 use tower::Service;
 
@@ -27,24 +26,26 @@ pub(super) const BUILT: bool = true;
 /// # Errors
 /// A setting can't be.
 pub(super) async fn open(setup: Setup) -> Result<Arc<dyn Client>, BoxError> {
-    let probe = HttpProbe::new().path("/health")?;
-    let (connections, probe) = match setup.http {
-        Http::One => (TransportConfig::http1(), probe),
-        Http::Two => (TransportConfig::http2(), probe.http2()),
-    };
-    let transport = HyperTransport::new(connections.connect_timeout(CONNECT)?);
-    let witness = setup.witness;
+    let connections = match setup.http {
+        Http::One => TransportConfig::http1(),
+        Http::Two => TransportConfig::http2(),
+    }
+    .connect_timeout(CONNECT)?;
+    let (transport, witness) = (HyperTransport::new(connections.clone()), setup.witness);
     let client = Stack::builder("http://payments")
-        .discover(Checked::new(File::new(setup.list), probe, HealthConfig::new()))
+        .discover(File::new(setup.list))
+        .health_check("/health")
+        .connections(connections)
+        .idempotency_keys()
+        .collect_bodies()
+        .deadline(TOTAL)
+        .attempt_timeout(ATTEMPT)
+        // As above, but for the witness, who counts the attempts.
         .transport(move |endpoint: &Endpoint| Watched {
             inner: transport.make(endpoint),
             address: endpoint.address(),
             witness: witness.clone(),
         })
-        .idempotency_keys()
-        .collect_bodies()
-        .deadline(TOTAL)
-        .attempt_timeout(ATTEMPT)
         .build()?;
     Ok(Arc::new(Buttress(client)))
 }
