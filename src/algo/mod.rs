@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod bucket;
 pub mod ewma;
+pub(crate) mod hex;
 pub mod p2c;
 pub mod window;

@@ -97,9 +97,25 @@ where
                     let snapshot = this.shared.snapshot.load();
                     match this.search.find(this.shared, &snapshot) {
                         Found::Held(held) => {
-                            let service = held.node().service.clone();
-                            let (call, held) = (call.take(), Some(held));
-                            this.state.set(State::GettingReady { call, service, held });
+                            let mut service = held.node().service.clone();
+                            // Most are ready at once: their call moves once less.
+                            match service.poll_ready(cx) {
+                                Poll::Ready(Ok(())) => {
+                                    let call = call.take().expect("a call is called once");
+                                    this.state.set(begin(&mut service, call, held));
+                                }
+                                Poll::Ready(Err(error)) => {
+                                    this.state.set(State::Ended);
+                                    let asked = this.search.asked;
+                                    let error = unready(error, asked, held, this.classifier);
+                                    return Poll::Ready(Err(error));
+                                }
+                                Poll::Pending => {
+                                    let (call, held) = (call.take(), Some(held));
+                                    this.state.set(State::GettingReady { call, service, held });
+                                    return Poll::Pending;
+                                }
+                            }
                         }
                         Found::Wait(at) => {
                             let (call, sleep) = (call.take(), Sleep::until(at));
@@ -126,24 +142,16 @@ where
                 }
                 StateProj::GettingReady { call, service, held } => {
                     let ready = ready!(service.poll_ready(cx));
-                    let held = held.take();
-                    match ready {
-                        Ok(()) => {
-                            mark_unknown();
-                            let call = call.take().expect("a call is called once");
-                            let attempt = service.call(call);
-                            this.state.set(State::Calling { attempt, held });
-                        }
-                        Err(error) => {
-                            this.state.set(State::Ended);
-                            let held = held.expect("it is held while it is called");
-                            let error = error.into();
-                            let verdict = this.classifier.error(this.search.asked, &*error);
-                            let verdict = uncalled(verdict);
-                            let error = Marked::new(verdict, error).into();
-                            return Poll::Ready(Err(failed(error, verdict, held)));
-                        }
+                    let held = held.take().expect("it is held while it is called");
+                    if let Err(error) = ready {
+                        this.state.set(State::Ended);
+                        let asked = this.search.asked;
+                        let error = unready(error, asked, held, this.classifier);
+                        return Poll::Ready(Err(error));
                     }
+                    let call = call.take().expect("a call is called once");
+                    let begun = begin(service, call, held);
+                    this.state.set(begun);
                 }
                 StateProj::Calling { attempt, held } => {
                     let result = ready!(attempt.poll(cx));
@@ -280,6 +288,24 @@ impl Search {
         }
         Found::Wait(at + spread.mul_f64(shared.config.entropy.unit()))
     }
+}
+
+/// Calls the instance that was ready.
+fn begin<C, S: Service<C>, H>(service: &mut S, call: C, held: H) -> State<C, S, S::Future, H> {
+    mark_unknown();
+    State::Calling { attempt: service.call(call), held: Some(held) }
+}
+
+/// Settles an attempt whose endpoint failed to get ready.
+fn unready<S, G: Gate, Res>(
+    error: impl Into<BoxError>,
+    asked: Asked,
+    held: Held<S, G>,
+    classifier: &impl Classify<Res>,
+) -> BoxError {
+    let error = error.into();
+    let verdict = uncalled(classifier.error(asked, &*error));
+    failed(Marked::new(verdict, error).into(), verdict, held)
 }
 
 /// Settles an attempt that failed without a response.

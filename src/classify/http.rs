@@ -111,15 +111,18 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         head: Verdict,
         mut guard: G,
     ) -> Self::Guarded<G> {
-        let (parts, body) = response.into_parts();
-        let decided = !head.is_success() || asked.body != BodyMode::Timely || body.is_end_stream();
-        let body = if decided {
+        let decided =
+            !head.is_success() || asked.body != BodyMode::Timely || response.body().is_end_stream();
+        if decided {
             guard.settle(head);
-            Guarded::settled(body, guard)
-        } else {
-            Guarded::open(asked, body, head, guard)
-        };
-        Response::from_parts(parts, body)
+        }
+        response.map(|body| {
+            if decided {
+                Guarded::settled(body, guard)
+            } else {
+                Guarded::open(asked, body, head, guard)
+            }
+        })
     }
 }
 

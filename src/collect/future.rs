@@ -69,14 +69,15 @@ where
         loop {
             match state.as_mut().project() {
                 Project::Head { inner, cap } => {
-                    let (parts, body) = ready!(inner.poll(cx)).map_err(Into::into)?.into_parts();
-                    let fits = |&cap: &usize| body.size_hint().lower() <= cap as u64;
+                    let response = ready!(inner.poll(cx)).map_err(Into::into)?;
+                    let fits = |&cap: &usize| response.body().size_hint().lower() <= cap as u64;
                     let Some(cap) = cap.filter(fits) else {
-                        return Poll::Ready(Ok(Response::from_parts(parts, Body::new(body))));
+                        return Poll::Ready(Ok(response.map(Body::new)));
                     };
-                    if body.is_end_stream() {
-                        return Poll::Ready(Ok(Response::from_parts(parts, Body::empty())));
+                    if response.body().is_end_stream() {
+                        return Poll::Ready(Ok(response.map(|_| Body::empty())));
                     }
+                    let (parts, body) = response.into_parts();
                     let pieces = Pieces::new(cap);
                     let collecting = Collecting { parts, body, pieces, trailers: None };
                     state.set(State::Body { collecting: Some(collecting) });

@@ -60,11 +60,14 @@ where
     C::Request: HttpHead,
 {
     let request = call.request();
-    let mut own = request.headers().get_all(config.name()).iter();
-    if let Some(first) = own.next() {
-        // The caller's header goes out as it is. Two of them are no key: which one a service
-        // would take is anybody's guess.
-        return Ok(own.next().is_none() && holds_key(first));
+    // A map without headers is not searched: that would hash the name.
+    if !request.headers().is_empty() {
+        let mut own = request.headers().get_all(config.name()).iter();
+        if let Some(first) = own.next() {
+            // The caller's header goes out as it is. Two of them are no key: which one a service
+            // would take is anybody's guess.
+            return Ok(own.next().is_none() && holds_key(first));
+        }
     }
     if !config.covers(request.method()) {
         return Ok(false);

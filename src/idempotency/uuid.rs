@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::entropy::Entropy;
+use crate::{algo::hex, entropy::Entropy};
 
 /// How long a UUID's text is.
 pub(super) const TEXT: usize = 36;
@@ -33,17 +33,12 @@ fn v7(millis: u64, random: [u8; 16]) -> [u8; 16] {
 
 /// RFC 9562, section 4: lower-case hex digits in groups of 8, 4, 4, 4 and 12.
 fn text(id: [u8; 16]) -> [u8; TEXT] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'-'; TEXT];
-    let mut at = 0;
-    for (index, byte) in id.into_iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 0x0f)];
-        at += 2;
-    }
+    hex::write(&id[..4], &mut text[..8]);
+    hex::write(&id[4..6], &mut text[9..13]);
+    hex::write(&id[6..8], &mut text[14..18]);
+    hex::write(&id[8..10], &mut text[19..23]);
+    hex::write(&id[10..], &mut text[24..]);
     text
 }
 

@@ -115,7 +115,7 @@ where
         let limit = deadline.saturating_duration_since(now);
         DeadlineFuture {
             // With nothing left, nothing is begun.
-            inner: (!limit.is_zero()).then(|| self.inner.call(call)),
+            inner: if limit.is_zero() { None } else { Some(self.inner.call(call)) },
             sleep: Sleep::until(deadline),
             trail: Trail::expiring(Some(deadline)),
             deadline,

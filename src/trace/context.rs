@@ -2,10 +2,10 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::call::TraceParent;
+use crate::{algo::hex, call::TraceParent};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The flags that level 2 knows: sampled, and random trace id. All others are zero on output.
 const KNOWN_FLAGS: u8 = 0b11;
@@ -35,7 +35,7 @@ const MAX_VALUE: usize = 256;
 /// ```
 #[must_use]
 pub fn extract(headers: &HeaderMap) -> Option<TraceParent> {
-    let mut lines = headers.get_all(TRACEPARENT).iter();
+    let mut lines = headers.get_all(&TRACEPARENT).iter();
     let line = lines.next()?;
     if lines.next().is_some() {
         return None;
@@ -66,28 +66,20 @@ pub(super) fn put(
     }
     let text = written(trace_id, span_id, flags);
     let value = HeaderValue::from_bytes(&text).expect("hexadecimal digits and dashes are visible");
-    headers.insert(TRACEPARENT, value);
+    headers.insert(&TRACEPARENT, value);
     // The state of another trace must not travel with this one.
     match state {
-        Some(state) => drop(headers.insert(TRACESTATE, state)),
-        None => drop(headers.remove(TRACESTATE)),
+        Some(state) => drop(headers.insert(&TRACESTATE, state)),
+        None => drop(headers.remove(&TRACESTATE)),
     }
 }
 
 fn written(trace_id: u128, span_id: u64, flags: u8) -> [u8; LENGTH] {
-    let mut text = [b'-'; LENGTH];
-    write_hex(&mut text[..2], 0);
-    write_hex(&mut text[3..35], trace_id);
-    write_hex(&mut text[36..52], span_id.into());
-    write_hex(&mut text[53..], (flags & KNOWN_FLAGS).into());
+    let mut text = *b"00-................................-................-00";
+    hex::write(&trace_id.to_be_bytes(), &mut text[3..35]);
+    hex::write(&span_id.to_be_bytes(), &mut text[36..52]);
+    hex::write(&[flags & KNOWN_FLAGS], &mut text[53..]);
     text
-}
-
-fn write_hex(digits: &mut [u8], mut value: u128) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
-        value >>= 4;
-    }
 }
 
 /// Section 3.2. A later version is read as far as this one goes, and continued as this one.
@@ -123,13 +115,13 @@ fn read_hex(digits: &[u8]) -> Option<u128> {
 /// Section 3.3: all lines as one list, in their order. `None` if nothing valid is in them; one
 /// bad member makes the whole list invalid.
 fn read_state(headers: &HeaderMap) -> Option<HeaderValue> {
-    let lines = || headers.get_all(TRACESTATE).iter().map(HeaderValue::as_bytes);
+    let lines = || headers.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes);
     let members = || lines().flat_map(members);
     let count = members().count();
     if count == 0 || count > MAX_MEMBERS || !members().all(is_member) {
         return None;
     }
-    let first = headers.get(TRACESTATE)?;
+    let first = headers.get(&TRACESTATE)?;
     if lines().count() == 1 && is_tidy(first.as_bytes()) {
         return Some(first.clone());
     }
