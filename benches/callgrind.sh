@@ -20,7 +20,7 @@ if ! command -v valgrind >/dev/null; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind
 fi
-cargo build --quiet --release -p buttress-benches --bin callgrind
+cargo build --quiet --profile bench -p buttress-benches --bin callgrind
 program=${CARGO_TARGET_DIR:-target}/release/callgrind
 
 instructions() {

@@ -83,7 +83,8 @@ where
     B: Body<Error: Into<BoxError>>,
 {
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-    let response = service.call(request).await.map_err(Into::into)?;
+    let answer = pin!(service.call(request));
+    let response = answer.await.map_err(Into::into)?;
     let mut body = pin!(response.into_body());
     let mut pieces = 0;
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {

@@ -199,9 +199,13 @@ impl Search {
     ) -> Found<S, G> {
         let now = now();
         let began = *self.began.get_or_insert(now);
-        let limit = began.checked_add(shared.config.empty_wait).unwrap_or(began + FOREVER);
-        let limit = self.asked.deadline.map_or(limit, |deadline| deadline.min(limit));
+        let deadline = self.asked.deadline;
+        let limit = || {
+            let limit = began.checked_add(shared.config.empty_wait).unwrap_or(began + FOREVER);
+            deadline.map_or(limit, |deadline| deadline.min(limit))
+        };
         if snapshot.members.is_empty() {
+            let limit = limit();
             if now < limit {
                 return Found::Wait(limit);
             }
@@ -211,7 +215,7 @@ impl Search {
         let mut refused = Refused::default();
         // While first checks are under way nobody knows how few are fit: it is too early for
         // panic, which would call those that have not even been asked.
-        let early = snapshot.awaited && now < limit;
+        let early = snapshot.awaited && now < limit();
         let mut panic = !early && shared.in_panic(snapshot, now, false);
         loop {
             let draw = || shared.config.entropy.draw();
@@ -226,7 +230,7 @@ impl Search {
                     },
                 },
                 Choice::SetAside(at) => return self.set_aside(at, now, shared, snapshot),
-                Choice::Nobody if early => return Found::Wait(limit),
+                Choice::Nobody if early => return Found::Wait(limit()),
                 // Where all that looked open have refused after all (breakers that let only a few
                 // pass while they recover), nobody may be called: fewer than any threshold.
                 Choice::Nobody

@@ -160,9 +160,8 @@ impl Load {
 
     /// A call that began then has ended well.
     pub(super) fn succeeded(&self, began: Instant) {
-        let began = self.tick(began);
         update(&self.doubt, |level, since| {
-            (level > 0 && is_after(began, since)).then(|| (level - 1, since))
+            (level > 0 && is_after(self.tick(began), since)).then(|| (level - 1, since))
         });
     }
 

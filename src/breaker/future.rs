@@ -72,7 +72,7 @@ where
         match self.project().stage.project() {
             StageProjection::Refused { refusal } => Poll::Ready(Err((*refusal).into())),
             StageProjection::Admitted { inner, classifier, asked, permit } => {
-                let outcome = ready!(inner.poll(cx)).map_err(Into::into);
+                let outcome = ready!(inner.poll(cx));
                 let mut permit = permit.take();
                 Poll::Ready(match outcome {
                     Ok(response) => {
@@ -80,6 +80,7 @@ where
                         Ok(classifier.guard(*asked, response, head, permit))
                     }
                     Err(error) => {
+                        let error = error.into();
                         permit.settle(classifier.error(*asked, &*error));
                         Err(error)
                     }

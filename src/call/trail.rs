@@ -21,6 +21,7 @@ pub struct Trail {
     marks: Marks,
     target: Option<Target>,
     expires: Option<Instant>,
+    wakes: bool,
 }
 
 /// What is marked often, and small.
@@ -30,10 +31,13 @@ struct Marks {
     sent_before: bool,
     /// In the slot: its target was marked since the innermost trail was entered.
     target: bool,
+    /// A timer is armed that wakes this poll's task before the trail expires, or just then.
+    wakes: bool,
 }
 
 impl Marks {
-    const NONE: Self = Self { stage: Stage::Unknown, sent_before: false, target: false };
+    const NONE: Self =
+        Self { stage: Stage::Unknown, sent_before: false, target: false, wakes: false };
 }
 
 /// How far a request has come.
@@ -71,7 +75,7 @@ impl Trail {
     /// A trail on which nothing is known yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { marks: Marks::NONE, target: None, expires: None }
+        Self { marks: Marks::NONE, target: None, expires: None, wakes: false }
     }
 
     /// The same, for an attempt that will be dropped at `expires`: so that the transport can
@@ -103,7 +107,8 @@ impl Trail {
     fn leave(&mut self, (marks, expires): (Marks, Option<Instant>)) {
         CURRENT.with(|slot| {
             let inner = slot.marks.get();
-            self.marks = Marks { target: false, ..inner };
+            self.marks = Marks { target: false, wakes: false, ..inner };
+            self.wakes = inner.wakes;
             if inner.target {
                 self.target = slot.target.get();
             } else if self.target.is_some() {
@@ -114,9 +119,24 @@ impl Trail {
                 sent_before: marks.sent_before | inner.sent_before,
                 // A layer between the one that waits and the balancer's endpoints knows of none.
                 target: marks.target | self.target.is_some(),
+                wakes: marks.wakes | inner.wakes,
             });
             slot.expires.set(expires);
         });
+    }
+
+    /// Whether the poll that was entered last left a timer armed that wakes its task before
+    /// this trail expires, or just then. Then no other is needed.
+    pub(crate) const fn wakes(&self) -> bool {
+        self.wakes
+    }
+
+    /// Tells the layers above of a timer that this trail's layer has armed for `at`.
+    pub(crate) fn mark_waking(&self, at: Instant) {
+        // What expires later than `at` is at least one layer above.
+        if self.expires.is_some_and(|expires| at <= expires) {
+            update(|marks| marks.wakes = true);
+        }
     }
 
     /// How far the latest attempt has come.
@@ -176,6 +196,12 @@ pub fn mark_target(target: Target) {
 #[inline]
 pub(crate) fn mark_sent_before() {
     update(|marks| marks.sent_before = true);
+}
+
+/// A timer that was marked is armed no more. Whoever has relied on it has not returned yet, or
+/// is woken by it after all: who drops it does so in a poll.
+pub(crate) fn mark_not_waking() {
+    update(|marks| marks.wakes = false);
 }
 
 /// When the attempt that is being polled will be dropped by a timeout above it.

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -131,14 +132,30 @@ where
             match this.state.as_mut().project() {
                 StateProj::Attempting { attempt } => {
                     let result = ready!(this.call.trail.enter(|| attempt.poll(cx)));
-                    let result = result.map_err(Into::into);
                     // Freed before anything else is waited for.
                     this.state.set(State::Ended);
-                    match this.call.judge(result, this.shared) {
-                        Next::Return(ended) => {
+                    let (asked, classifier) = (this.call.asked, &this.shared.classifier);
+                    let (verdict, result) = match result {
+                        Ok(response) => {
+                            let verdict = classifier.response(asked, &response);
+                            // The way of almost every call, on which its response moves once.
+                            if verdict.is_success() && this.call.history.is_empty() {
+                                let deposit = Deposit::new(this.shared.config.budget.clone(), None);
+                                let guarded = classifier.guard(asked, response, verdict, deposit);
+                                return Poll::Ready(Ok(guarded));
+                            }
+                            (verdict, Ok(response))
+                        }
+                        Err(error) => {
+                            let error = error.into();
+                            (classifier.error(asked, &*error), Err(error))
+                        }
+                    };
+                    match this.call.judge(result, verdict, this.shared) {
+                        ControlFlow::Break(ended) => {
                             return Poll::Ready(this.call.finish(ended, this.shared));
                         }
-                        Next::Wait(until) => {
+                        ControlFlow::Continue(until) => {
                             this.state.set(State::BackingOff { sleep: Sleep::until(until) });
                         }
                     }
@@ -172,12 +189,6 @@ where
     }
 }
 
-/// What follows an attempt.
-enum Next<R> {
-    Wait(Instant),
-    Return(Ended<R>),
-}
-
 /// How a call ended.
 struct Ended<R> {
     result: R,
@@ -190,24 +201,18 @@ impl<P, T> Ongoing<P, Result<T, BoxError>>
 where
     P: Replayer<Attempt: Carrier>,
 {
-    /// Judges an attempt's outcome.
+    /// Says what follows an attempt, unless that was a success at the first try: another one
+    /// from an instant on, or the call's end.
     fn judge<Cl: Classify<T>>(
         &mut self,
         result: Result<T, BoxError>,
+        verdict: Verdict,
         shared: &Shared<Cl>,
-    ) -> Next<Result<T, BoxError>> {
-        let classifier = &shared.classifier;
-        let verdict = match &result {
-            Ok(response) => classifier.response(self.asked, response),
-            Err(error) => classifier.error(self.asked, &**error),
-        };
-        if verdict.is_success() && self.history.is_empty() {
-            return Next::Return(Ended { result, verdict, reason: None });
-        }
+    ) -> ControlFlow<Ended<Result<T, BoxError>>, Instant> {
         let now = now();
-        self.remember(&result, verdict, now, classifier);
+        self.remember(&result, verdict, now, &shared.classifier);
         if verdict.is_success() {
-            return Next::Return(Ended { result, verdict, reason: None });
+            return ControlFlow::Break(Ended { result, verdict, reason: None });
         }
         let decision = self.decide(verdict, is_local(&result, verdict), now, shared);
         let (delay, withdrawal) = match decision {
@@ -218,7 +223,7 @@ where
                     self.close(true, shared);
                 }
                 let (result, verdict) = self.weightier(result, verdict);
-                return Next::Return(Ended { result, verdict, reason: Some(reason) });
+                return ControlFlow::Break(Ended { result, verdict, reason: Some(reason) });
             }
         };
         self.close(is_local(&result, verdict), shared);
@@ -231,7 +236,7 @@ where
         mark_unsent();
         self.last = Some(Box::new(self.weightier(result, verdict)));
         self.backoff = delay;
-        Next::Wait(after(now, delay))
+        ControlFlow::Continue(after(now, delay))
     }
 
     /// The attempt that failed was itself a retry: what it cost is given back only if it was

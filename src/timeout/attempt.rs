@@ -16,7 +16,7 @@ use super::{
     error::{Elapsed, Which},
 };
 use crate::{
-    call::{Carrier, Trail},
+    call::{Carrier, Trail, mark_not_waking},
     error::BoxError,
     time::{Sleep, after, now},
 };
@@ -72,15 +72,13 @@ where
         let own = after(now, self.limit);
         let expires =
             call.words().and_then(|words| words.deadline).map_or(own, |deadline| own.min(deadline));
-        let limit = expires.saturating_duration_since(now);
-        if limit.is_zero() {
-            return AttemptTimeoutFuture::elapsed(now);
-        }
         AttemptTimeoutFuture {
-            inner: Some(self.inner.call(call)),
-            sleep: Sleep::until(expires),
+            // With nothing left of the deadline, the attempt is not begun.
+            inner: if expires <= now { None } else { Some(self.inner.call(call)) },
+            sleep: None,
             trail: Trail::expiring(Some(expires)),
-            limit,
+            expires,
+            began: now,
         }
     }
 }
@@ -91,17 +89,20 @@ pin_project! {
     pub struct AttemptTimeoutFuture<F> {
         #[pin]
         inner: Option<F>,
+        // Armed when the attempt is first waited for.
         #[pin]
-        sleep: Sleep,
+        sleep: Option<Sleep>,
         trail: Trail,
-        limit: Duration,
+        expires: Instant,
+        began: Instant,
     }
-}
 
-impl<F> AttemptTimeoutFuture<F> {
-    /// Nothing is left of the deadline: the attempt is not begun.
-    fn elapsed(now: Instant) -> Self {
-        Self { inner: None, sleep: Sleep::until(now), trail: Trail::new(), limit: Duration::ZERO }
+    impl<F> PinnedDrop for AttemptTimeoutFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if this.sleep.is_some() {
+                mark_not_waking();
+            }
+        }
     }
 }
 
@@ -120,11 +121,20 @@ where
         if let Poll::Ready(result) = this.trail.enter(|| inner.poll(cx)) {
             return Poll::Ready(result.map_err(Into::into));
         }
-        std::task::ready!(this.sleep.poll(cx));
+        if this.sleep.is_none() {
+            this.sleep.set(Some(Sleep::until(*this.expires)));
+        }
+        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
+            if sleep.poll(cx).is_pending() {
+                this.trail.mark_waking(*this.expires);
+                return Poll::Pending;
+            }
+        }
+        let limit = this.expires.saturating_duration_since(*this.began);
         let sent = this.trail.sent();
         // Dropped now, so that it frees its connection before anybody reacts to the error.
         this.trail.enter(|| this.inner.set(None));
-        Poll::Ready(Err(Elapsed::new(Which::Attempt, *this.limit, sent).into()))
+        Poll::Ready(Err(Elapsed::new(Which::Attempt, limit, sent).into()))
     }
 }
 

@@ -68,13 +68,17 @@ pub struct Limit {
 
 #[derive(Clone, Copy, Debug)]
 enum Span {
-    Until { deadline: Instant, limit: Duration },
+    /// The call `began` then, and ends by `deadline`.
+    Until {
+        deadline: Instant,
+        began: Instant,
+    },
     Idle(Duration),
 }
 
 impl Limit {
-    pub(super) const fn until(deadline: Instant, limit: Duration) -> Self {
-        Self { span: Span::Until { deadline, limit } }
+    pub(super) const fn until(deadline: Instant, began: Instant) -> Self {
+        Self { span: Span::Until { deadline, began } }
     }
 
     pub(super) const fn idle(limit: Duration) -> Self {
@@ -105,7 +109,10 @@ impl Limit {
     fn elapsed(&self) -> Elapsed {
         // The head has come: the service answered for the request.
         match self.span {
-            Span::Until { limit, .. } => Elapsed::new(Which::Body, limit, Sent::Processed),
+            Span::Until { deadline, began } => {
+                let limit = deadline.saturating_duration_since(began);
+                Elapsed::new(Which::Body, limit, Sent::Processed)
+            }
             Span::Idle(limit) => Elapsed::new(Which::Idle, limit, Sent::Processed),
         }
     }
@@ -245,7 +252,7 @@ mod tests {
     async fn a_body_is_told_when_it_will_be_given_up() {
         let limit = Duration::from_millis(100);
         let at = Some(now() + limit);
-        assert_eq!(told(Limit::until(now() + limit, limit)).await, [at, at, at]);
+        assert_eq!(told(Limit::until(now() + limit, now())).await, [at, at, at]);
         let at = Some(now() + limit);
         assert_eq!(told(Limit::idle(limit)).await, [None, at, at]);
     }

@@ -112,14 +112,13 @@ where
             BodyMode::Lasting { idle } => Some(idle),
             _ => None,
         };
-        let limit = deadline.saturating_duration_since(now);
         DeadlineFuture {
             // With nothing left, nothing is begun.
-            inner: if limit.is_zero() { None } else { Some(self.inner.call(call)) },
-            sleep: Sleep::until(deadline),
+            inner: if deadline <= now { None } else { Some(self.inner.call(call)) },
+            sleep: None,
             trail: Trail::expiring(Some(deadline)),
             deadline,
-            limit,
+            began: now,
             lasting,
             kind: PhantomData,
         }
@@ -132,11 +131,13 @@ pin_project! {
     pub struct DeadlineFuture<F, K> {
         #[pin]
         inner: Option<F>,
+        // None while a timer of an attempt below wakes in time: one is enough, and this one
+        // would be the later.
         #[pin]
-        sleep: Sleep,
+        sleep: Option<Sleep>,
         trail: Trail,
         deadline: Instant,
-        limit: Duration,
+        began: Instant,
         lasting: Option<Duration>,
         kind: PhantomData<fn() -> K>,
     }
@@ -158,17 +159,27 @@ where
         if let Poll::Ready(result) = this.trail.enter(|| inner.poll(cx)) {
             let limit = match this.lasting {
                 Some(idle) => Limit::idle(*idle),
-                None => Limit::until(*this.deadline, *this.limit),
+                None => Limit::until(*this.deadline, *this.began),
             };
-            return Poll::Ready(
-                result.map(|response| K::limit(response, limit)).map_err(Into::into),
-            );
+            return Poll::Ready(match result {
+                Ok(response) => Ok(K::limit(response, limit)),
+                Err(error) => Err(error.into()),
+            });
         }
-        std::task::ready!(this.sleep.poll(cx));
+        if this.sleep.is_none() {
+            if this.trail.wakes() {
+                return Poll::Pending;
+            }
+            this.sleep.set(Some(Sleep::until(*this.deadline)));
+        }
+        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
+            std::task::ready!(sleep.poll(cx));
+        }
+        let limit = this.deadline.saturating_duration_since(*this.began);
         let sent = this.trail.sent();
         // Dropped now, so that permits, budget and connection are free when the error is seen.
         this.trail.enter(|| this.inner.set(None));
-        Poll::Ready(Err(Elapsed::new(Which::Total, *this.limit, sent).into()))
+        Poll::Ready(Err(Elapsed::new(Which::Total, limit, sent).into()))
     }
 }
 
@@ -181,7 +192,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::call::{Call, current_expiry};
+    use crate::{
+        call::{Call, current_expiry},
+        timeout::AttemptTimeoutLayer,
+    };
 
     /// Remembers what the trail says when it is dropped.
     struct Held(Arc<Mutex<Option<Instant>>>);
@@ -207,5 +221,50 @@ mod tests {
         let mut service = DeadlineLayer::plain(limit).expect("sound").layer(leaf);
         assert!(service.call(Call::new(())).await.is_err());
         assert_eq!(*seen.lock().expect("no panic"), Some(expires));
+    }
+
+    fn pending() -> impl Service<Call<()>, Response = (), Error = BoxError> {
+        let leaf =
+            tower::service_fn(|_: Call<()>| std::future::pending::<Result<(), Infallible>>());
+        AttemptTimeoutLayer::new(Duration::from_millis(100)).expect("sound").layer(leaf)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_wakes_in_time_spares_a_second_timer() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // The attempt has no more than what is left of the call, so it is never later.
+        for limit in [99, 100, 101].map(Duration::from_millis) {
+            let layer = DeadlineLayer::plain(limit).expect("sound");
+            let mut future = Box::pin(layer.layer(pending()).call(Call::new(())));
+            assert!(future.as_mut().poll(&mut cx).is_pending());
+            assert!(future.sleep.is_none(), "{limit:?}");
+        }
+        let bare =
+            tower::service_fn(|_: Call<()>| std::future::pending::<Result<(), Infallible>>());
+        let layer = DeadlineLayer::plain(Duration::from_secs(1)).expect("sound");
+        let mut future = Box::pin(layer.layer(bare).call(Call::new(())));
+        assert!(future.as_mut().poll(&mut cx).is_pending());
+        assert!(future.sleep.is_some(), "nothing below wakes");
+    }
+
+    /// Goal: who relies on a timer below is woken, whatever becomes of that timer. Method: a
+    /// layer between the two drops the attempt in the poll in which it armed its timer.
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_holds_when_the_attempt_that_would_have_woken_is_dropped() {
+        let between = tower::service_fn(|call: Call<()>| {
+            let mut attempt = Some(Box::pin(pending().call(call)));
+            poll_fn(move |cx| {
+                if let Some(mut attempt) = attempt.take() {
+                    assert!(attempt.as_mut().poll(cx).is_pending());
+                }
+                Poll::<Result<(), BoxError>>::Pending
+            })
+        });
+        let limit = Duration::from_secs(1);
+        let mut service = DeadlineLayer::plain(limit).expect("sound").layer(between);
+        let begun = now();
+        let call = tokio::time::timeout(2 * limit, service.call(Call::new(()))).await;
+        assert!(call.expect("the deadline ends it").is_err());
+        assert_eq!(now() - begun, limit);
     }
 }
