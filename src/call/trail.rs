@@ -179,7 +179,6 @@ pub(crate) fn mark_sent_before() {
 }
 
 /// When the attempt that is being polled will be dropped by a timeout above it.
-#[cfg(any(feature = "hyper", test))]
 pub(crate) fn current_expiry() -> Option<Instant> {
     CURRENT.with(|slot| slot.expires.get())
 }

@@ -76,10 +76,12 @@ where
         if limit.is_zero() {
             return AttemptTimeoutFuture::elapsed(now);
         }
+        let mut trail = Trail::expiring(Some(expires));
         AttemptTimeoutFuture {
-            inner: Some(self.inner.call(call)),
+            // Within the trail, for whoever beneath tells the service how long it is waited for.
+            inner: Some(trail.enter(|| self.inner.call(call))),
             sleep: Sleep::until(expires),
-            trail: Trail::expiring(Some(expires)),
+            trail,
             limit,
         }
     }
