@@ -422,7 +422,7 @@ mod tests {
             states in prop::collection::vec(almost(), 0..3),
         ) {
             let mut all = HeaderMap::new();
-            for (name, lines) in [(TRACEPARENT, parents), (TRACESTATE, states)] {
+            for (name, lines) in [(&TRACEPARENT, parents), (&TRACESTATE, states)] {
                 for line in lines {
                     if let Ok(value) = HeaderValue::from_bytes(&line) {
                         all.append(name.clone(), value);
