@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use buttress::{
@@ -24,7 +24,7 @@ use buttress::{
     endpoint::{Endpoint, Fixed, Open},
     idempotency::IdempotencyLayer,
     retry::{RetryConfig, RetryLayer},
-    timeout::{AttemptTimeoutLayer, DeadlineLayer},
+    timeout::{AttemptTimeoutLayer, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer},
     trace::{AttemptSpanLayer, CallSpanLayer, TraceConfig},
 };
 use bytes::Bytes;
@@ -221,6 +221,19 @@ fn a_key_adds_its_header() {
     let over = || IdempotencyLayer::default().layer(Leaf);
     assert_eq!(allocations(over, carried), VALUE + FIRST_HEADER);
     assert_eq!(allocations(over, plain), VALUE + FIRST_HEADER + WORDS);
+}
+
+#[test]
+fn a_deadline_on_the_wire_adds_its_header_and_nothing_where_there_is_no_deadline() {
+    for header in [DeadlineHeader::grpc(), DeadlineHeader::default()] {
+        let over = || DeadlineHeaderLayer::new(header.clone()).layer(Leaf);
+        let soon = || Words::new().deadline(Instant::now() + Duration::from_secs(1));
+        assert_eq!(allocations(over, || Call::with_words(plain(), soon())), VALUE + FIRST_HEADER);
+        assert_eq!(allocations(over, carried), 0);
+        assert_eq!(allocations(over, plain), 0);
+    }
+    let off = || DeadlineHeaderLayer::optional(None);
+    assert_eq!(added(off), (0, 0));
 }
 
 #[test]

@@ -439,6 +439,12 @@ async fn the_verdict_is_settled_once_whatever_the_end() -> Result<(), BoxError> 
     drop(unread.client.send(get()).await?);
     assert_eq!((unread.learned(), in_flight(&unread.client)), (Successes(1, 0, 1), 0));
 
+    let forgotten = Judged::new(open_body, false).await?;
+    let response = forgotten.client.send(get()).await?;
+    sleep(1500 * MS).await;
+    drop(response);
+    assert_eq!(forgotten.learned(), Successes(1, 0, 1), "held past its deadline by the caller");
+
     let given_up = Judged::new(|| Act::Hang, false).await?;
     let mut call = pin!(given_up.client.send(get()));
     assert!(futures_util::poll!(call.as_mut()).is_pending());

@@ -29,6 +29,7 @@ use buttress::{
     find,
     hedge::HedgeConfig,
     retry::RetryConfig,
+    timeout::DeadlineHeader,
 };
 use futures_util::future::join_all;
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -335,6 +336,30 @@ async fn the_users_layers_see_the_plain_request_of_each_attempt() -> Result<(), 
     client.send(with_words(Words::new())).await?;
     let seen = company.seen();
     assert_eq!(seen.iter().filter_map(|seen| seen.header("x-team")).count(), 2);
+    Ok(())
+}
+
+// Readiness of the user's own layers ─ the deadline's header.
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_told_of_the_time_that_is_left_after_the_wait_for_a_place()
+-> Result<(), BoxError> {
+    let company = Company::new(|seen| if seen.nth == 0 { Act::Hang } else { answer(200) });
+    let client = company
+        .builder([1])
+        .endpoint_layer(ConcurrencyLimitLayer::new(1))
+        .deadline(1000 * MS)
+        .attempt_timeout(700 * MS)
+        .retry(once())
+        .deadline_header(DeadlineHeader::default())
+        .build()?;
+    let first = tokio::spawn(client.send(get()));
+    sleep(400 * MS).await;
+    client.send(get()).await?;
+    assert!(first.await?.is_err());
+    let seen = company.seen();
+    let said: Vec<_> = seen.iter().map(|seen| seen.header("request-timeout-ms")).collect();
+    assert_eq!(said, [Some("1000"), Some("700")], "300 ms of the second one's had passed");
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -12,8 +11,9 @@ use pin_project_lite::pin_project;
 
 use super::TakeWhole;
 use crate::{
-    call::Asked,
+    call::current_expiry,
     classify::{Blame, Retry, Sent, Settle, Verdict},
+    time::now,
 };
 
 /// The head said yes, the body broke off: the service processed it, the endpoint is to blame.
@@ -24,11 +24,16 @@ pin_project! {
     /// end, at its first error, or at its drop. The guard itself is dropped at the same moment,
     /// or when the body is dropped if the head decided already, so that "in flight" lasts
     /// until the response has been read.
+    ///
+    /// Dropped by a timeout above that says so on the [`Trail`](crate::call::Trail), the call
+    /// timed out. Dropped by its holder, at whatever time, the head's verdict stands: who keeps
+    /// an answer past its deadline and never reads it says nothing about the endpoint.
     #[derive(Debug)]
     pub struct Guarded<B, G: Settle> {
         #[pin]
         body: B,
-        open: Option<Open>,
+        // The head's verdict, for as long as the body may still change it.
+        open: Option<Verdict>,
         guard: Option<G>,
     }
 
@@ -38,45 +43,32 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let (Some(open), Some(mut guard)) = (this.open.take(), this.guard.take()) {
-                guard.settle(open.dropped());
+            if let (Some(head), Some(mut guard)) = (this.open.take(), this.guard.take()) {
+                guard.settle(if cut_by_us() { Verdict::TIMED_OUT } else { head });
             }
         }
     }
 }
 
-/// The verdict is still open.
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    head: Verdict,
-    deadline: Option<Instant>,
-}
-
-impl Open {
-    /// Read in part or not at all: what the head said stands, unless our own deadline cut it.
-    fn dropped(self) -> Verdict {
-        if self.deadline.is_none() {
-            return self.head;
-        }
-        match Asked::dropped_at(self.deadline, crate::time::now()) {
-            Verdict::TIMED_OUT => Verdict::TIMED_OUT,
-            _ => self.head,
-        }
-    }
+/// Whether a body that is dropped now is given up by a timeout: those drop what is beneath
+/// within a trail that expires at their time, and nobody else does. The call's deadline alone
+/// can't tell: it passes, too, for a caller who only holds on to the response.
+fn cut_by_us() -> bool {
+    current_expiry().is_some_and(|expires| now() >= expires)
 }
 
 /// The body is over: settles what is open, and lets the guard go.
-fn finish<G: Settle>(open: &mut Option<Open>, guard: &mut Option<G>, broken: bool) {
+fn finish<G: Settle>(open: &mut Option<Verdict>, guard: &mut Option<G>, broken: bool) {
     let Some(mut guard) = guard.take() else { return };
-    if let Some(open) = open.take() {
-        guard.settle(if broken { BROKEN_OFF } else { open.head });
+    if let Some(head) = open.take() {
+        guard.settle(if broken { BROKEN_OFF } else { head });
     }
 }
 
 impl<B, G: Settle> Guarded<B, G> {
     /// A body whose end decides; `head` is the verdict if nothing goes wrong.
-    pub const fn open(asked: Asked, body: B, head: Verdict, guard: G) -> Self {
-        Self { body, open: Some(Open { head, deadline: asked.deadline }), guard: Some(guard) }
+    pub const fn open(body: B, head: Verdict, guard: G) -> Self {
+        Self { body, open: Some(head), guard: Some(guard) }
     }
 
     /// A body behind a head that decided: `guard` was told, and is held until the end.
@@ -130,11 +122,12 @@ impl<B: Body, G: Settle> Body for Guarded<B, G> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, io, rc::Rc, task::Waker};
+    use std::{cell::RefCell, io, rc::Rc, task::Waker, time::Duration};
 
     use http_body_util::Full;
 
     use super::*;
+    use crate::call::Trail;
 
     #[derive(Clone, Default)]
     struct Log(Rc<RefCell<Vec<Verdict>>>);
@@ -165,14 +158,14 @@ mod tests {
         Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn open<B>(body: B, asked: Asked, log: &Log) -> Guarded<B, Log> {
-        Guarded::open(asked, body, Verdict::SUCCESS, log.clone())
+    fn open<B>(body: B, log: &Log) -> Guarded<B, Log> {
+        Guarded::open(body, Verdict::SUCCESS, log.clone())
     }
 
     #[test]
     fn settles_once_at_the_end_and_lets_go() {
         let log = Log::default();
-        let mut body = open(Full::new(Bytes::from("hello")), Asked::default(), &log);
+        let mut body = open(Full::new(Bytes::from("hello")), &log);
         assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
         assert_eq!(*log.0.borrow(), [Verdict::SUCCESS]);
         assert_eq!(Rc::strong_count(&log.0), 1, "the guard is gone with the body's end");
@@ -184,7 +177,7 @@ mod tests {
     #[test]
     fn a_body_that_breaks_off_is_the_endpoints_fault() {
         let log = Log::default();
-        let mut body = open(Broken, Asked::default(), &log);
+        let mut body = open(Broken, &log);
         assert!(matches!(poll(&mut body), Poll::Ready(Some(Err(_)))));
         drop(body);
         assert_eq!(*log.0.borrow(), [BROKEN_OFF]);
@@ -193,16 +186,25 @@ mod tests {
     #[test]
     fn a_body_dropped_unread_leaves_the_heads_verdict() {
         let log = Log::default();
-        drop(open(Broken, Asked::default(), &log));
+        drop(open(Broken, &log));
         assert_eq!(*log.0.borrow(), [Verdict::SUCCESS]);
     }
 
     #[test]
-    fn a_body_dropped_by_the_deadline_timed_out() {
+    fn a_body_dropped_by_a_timeout_above_timed_out() {
         let log = Log::default();
-        let asked = Asked { deadline: Some(crate::time::now()), ..Asked::default() };
-        drop(open(Broken, asked, &log));
+        let body = open(Broken, &log);
+        Trail::expiring(Some(now())).enter(|| drop(body));
         assert_eq!(*log.0.borrow(), [Verdict::TIMED_OUT]);
+    }
+
+    #[test]
+    fn a_body_dropped_before_a_timeout_above_was_dropped_by_its_holder() {
+        let log = Log::default();
+        let body = open(Broken, &log);
+        let later = now() + Duration::from_secs(60);
+        Trail::expiring(Some(later)).enter(|| drop(body));
+        assert_eq!(*log.0.borrow(), [Verdict::SUCCESS]);
     }
 
     #[test]

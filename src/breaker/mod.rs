@@ -102,7 +102,7 @@
 //! Before its first poll, while it waits and, with a classifier that settles there, in the
 //! middle of the body: the permit is in the future, then in the body, and gives back what it
 //! held. It counts for nothing, or as a failure if the call's deadline had passed. A body that
-//! the caller drops half read leaves its head's verdict standing.
+//! the caller drops half read, at whatever time, leaves its head's verdict standing.
 //!
 //! # Events
 //!

@@ -1,6 +1,6 @@
 //! The two ways in which a request carries its words.
 
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
 
 use super::Words;
 
@@ -125,3 +125,18 @@ impl<B> HttpHead for Request<B> {
         Self::headers_mut(self)
     }
 }
+
+/// Headers that frame, route or authorize a message: what a layer wrote in their place would
+/// break it.
+pub(crate) const OF_HTTP: [HeaderName; 10] = [
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];

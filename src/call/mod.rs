@@ -20,9 +20,10 @@ mod replay;
 mod trail;
 mod words;
 
-#[cfg(any(feature = "hyper", test))]
-pub(crate) use self::trail::current_expiry;
-pub(crate) use self::trail::{mark_not_waking, mark_sent_before};
+pub(crate) use self::{
+    carrier::OF_HTTP,
+    trail::{current_expiry, mark_not_waking, mark_sent_before},
+};
 pub use self::{
     carrier::{Call, Carrier, HttpHead},
     carry::{Carry, CarryLayer, Uncarry, UncarryLayer},

@@ -205,7 +205,6 @@ pub(crate) fn mark_not_waking() {
 }
 
 /// When the attempt that is being polled will be dropped by a timeout above it.
-#[cfg(any(feature = "hyper", test))]
 pub(crate) fn current_expiry() -> Option<Instant> {
     CURRENT.with(|slot| slot.expires.get())
 }

@@ -28,8 +28,8 @@ use crate::{
 /// a stored 500 for a key.
 ///
 /// The verdict on a failure is settled at the head, on a success at the end of the body: a
-/// body that breaks off is a failure of its endpoint. A body that the caller drops unread
-/// leaves the head's verdict standing.
+/// body that breaks off is a failure of its endpoint. A body that the caller drops unread,
+/// even past its deadline, leaves the head's verdict standing.
 ///
 /// A failure that carries [`Attempts`] has been given up by a retry beneath; it is never tried
 /// again, as little as its [`GaveUp`](crate::retry::GaveUp) is.
@@ -117,11 +117,7 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
             guard.settle(head);
         }
         response.map(|body| {
-            if decided {
-                Guarded::settled(body, guard)
-            } else {
-                Guarded::open(asked, body, head, guard)
-            }
+            if decided { Guarded::settled(body, guard) } else { Guarded::open(body, head, guard) }
         })
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
     retry::RetryConfig,
-    timeout::{DEFAULT_ATTEMPT, DEFAULT_TOTAL},
+    timeout::{DEFAULT_ATTEMPT, DEFAULT_TOTAL, DeadlineHeader},
     trace::TraceConfig,
 };
 
@@ -39,6 +39,7 @@ pub struct Builder<M> {
     pub(super) health: Option<CheckHealth>,
     pub(super) deadline: Duration,
     pub(super) attempt_timeout: Duration,
+    pub(super) deadline_header: Option<DeadlineHeader>,
     pub(super) collect: Option<CollectConfig>,
     pub(super) idempotency: Option<IdempotencyConfig>,
     pub(super) retry: RetryConfig,
@@ -72,6 +73,7 @@ impl<M> Builder<M> {
             health: None,
             deadline: DEFAULT_TOTAL,
             attempt_timeout: DEFAULT_ATTEMPT,
+            deadline_header: None,
             collect: None,
             idempotency: None,
             retry: RetryConfig::new(),
@@ -127,6 +129,16 @@ impl<M> Builder<M> {
     /// end where [bodies are collected](Self::collect_bodies).
     pub const fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.attempt_timeout = limit;
+        self
+    }
+
+    /// Tells the service, in each attempt's headers, how long its answer is waited for: what is
+    /// left of the deadline, or of the attempt where [bodies are collected
+    /// ](Self::collect_bodies) (default: not at all, since not every service wants headers that
+    /// it does not know). To take it up from a request that came in, see
+    /// [`timeout`](crate::timeout#on-the-wire).
+    pub fn deadline_header(mut self, header: DeadlineHeader) -> Self {
+        self.deadline_header = Some(header);
         self
     }
 
@@ -252,6 +264,7 @@ impl<M> Builder<M> {
             health: self.health,
             deadline: self.deadline,
             attempt_timeout: self.attempt_timeout,
+            deadline_header: self.deadline_header,
             collect: self.collect,
             idempotency: self.idempotency,
             retry: self.retry,

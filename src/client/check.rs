@@ -20,7 +20,7 @@ use crate::{
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
     retry::RetryConfig,
-    timeout::{AttemptTimeoutLayer, DeadlineLayer},
+    timeout::{AttemptTimeoutLayer, DeadlineHeaderLayer, DeadlineLayer},
     trace::TraceConfig,
 };
 
@@ -29,6 +29,7 @@ pub(super) struct Parts {
     pub(super) roof: Target,
     pub(super) deadline: DeadlineLayer,
     pub(super) attempt_timeout: AttemptTimeoutLayer,
+    pub(super) deadline_header: DeadlineHeaderLayer,
     pub(super) collect: CollectConfig,
     pub(super) idempotency: Option<IdempotencyConfig>,
     pub(super) retry: RetryConfig,
@@ -82,6 +83,7 @@ impl<M: MakeEndpoint> Builder<M> {
             deadline: DeadlineLayer::new(self.deadline).map_err(InvalidClient::of)?,
             attempt_timeout: AttemptTimeoutLayer::new(self.attempt_timeout)
                 .map_err(InvalidClient::of)?,
+            deadline_header: DeadlineHeaderLayer::optional(self.deadline_header),
             collect: self.collect.unwrap_or_default(),
             idempotency: self.idempotency,
             hedge: hedge.map(|hedge| told.listening(hedge, HedgeConfig::observer)),

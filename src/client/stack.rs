@@ -19,7 +19,10 @@ use crate::{
     entropy::Entropy,
     idempotency::{Idempotency, IdempotencyLayer},
     retry::{Retry, RetryLayer},
-    timeout::{AttemptTimeout, AttemptTimeoutLayer, Deadline, Http},
+    timeout::{
+        AttemptTimeout, AttemptTimeoutLayer, Deadline, DeadlineHeaderLayer, DeadlineHeaderService,
+        Http,
+    },
     trace::{AttemptSpan, AttemptSpanLayer, CallSpan, CallSpanLayer},
 };
 
@@ -33,7 +36,7 @@ pub type Stack<T> = Roof<CallSpan<Deadline<Idempotency<Retried<T>>, Http>>>;
 type Retried<T> = Retry<Raced<AttemptSpan<Guarded<Balanced<T>>>>, HttpClassifier>;
 type Guarded<S> = BreakerService<S, HttpClassifier>;
 type Balanced<T> = Balance<AtEndpoint<T>, Breaker, HttpClassifier>;
-type AtEndpoint<T> = AttemptTimeout<Readied<Collect<Uncarry<T>>>>;
+type AtEndpoint<T> = AttemptTimeout<Readied<Collect<DeadlineHeaderService<Uncarry<T>>>>>;
 
 /// Builds the stack from the bottom up: read it from its end for the order in which a call
 /// passes. `tests/stack.rs` has a test for each "above" that fails when it is swapped.
@@ -51,6 +54,7 @@ where
     let at_endpoint = AtEndpointMaker {
         make,
         attempt_timeout: parts.attempt_timeout,
+        deadline_header: parts.deadline_header,
         collect: CollectLayer::new(parts.collect),
     };
     let gates = gates(parts.breaker, &parts.entropy);
@@ -92,6 +96,7 @@ where
 struct AtEndpointMaker<M> {
     make: M,
     attempt_timeout: AttemptTimeoutLayer,
+    deadline_header: DeadlineHeaderLayer,
     collect: CollectLayer,
 }
 
@@ -104,6 +109,11 @@ impl<M: MakeEndpoint> MakeEndpoint for AtEndpointMaker<M> {
 
         // Unwrapping above the user's own layers: other people's don't know our carrier.
         let stack = UncarryLayer::new().layer(stack);
+
+        // The deadline's header above unwrapping: the words are gone below it, and your own
+        // layers may see what it says. Below readiness and the attempt timeout: what is left is
+        // counted when the request goes out, and is no more than the attempt has.
+        let stack = self.deadline_header.layer(stack);
 
         // Collecting above the user's own layers: what they turn a body into is what is
         // collected (decompression).

@@ -28,6 +28,10 @@
 //!   client's clones, not by two clients nor by two machines.
 //! - **A call cut off by its deadline has no history.** Its error says when and whether it may
 //!   have happened; the attempts before are in the spans and events only.
+//! - **A service is told of its time when the request goes out**, not when it arrives: as long
+//!   as the way there takes, it may work on for nothing. Of a body past the cap of those that
+//!   are collected, the rest is awaited until the call's deadline, but the service was told of
+//!   the attempt's end.
 //! - **Of timeouts, connecting alone is an event.** Calls and attempts that took too long are in
 //!   the errors, the spans and the [`Retrying`](crate::Event::Retrying) that follows them.
 //! - **Few calls, slow judgements.** A breaker needs five failures in a row or twenty calls in
@@ -42,6 +46,7 @@
 //!   ](crate::docs::stack#a-transport-of-your-own) may speak it.
 //! - **gRPC**: a failure in the trailers of a `200` counts as a success.
 //! - **The client's classifier** is HTTP's. One of your own works with single layers.
-//! - **Deadlines on the wire**: the service is not told how long its caller waits.
+//! - **A server's layer for deadlines**: a handler takes up what is left itself, as
+//!   [`timeout`](crate::timeout#on-the-wire) shows.
 //! - Limits of rate and concurrency, load shedding, faults made on purpose, weights, subsets,
 //!   DNS, HTTP/3. tower's own limits fit between the layers.

@@ -3,7 +3,7 @@
 //! ```text
 //! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ service breaker ─ balance ─┬─ endpoint
 //!                                                                                        └─ endpoint:
-//!                               breaker ─ load ─ attempt timeout ─ collect ─ your layers ─ transport
+//!             breaker ─ load ─ attempt timeout ─ collect ─ deadline header ─ your layers ─ transport
 //! ```
 //!
 //! [`Client`](crate::client) builds it so. Whoever puts single layers into a `ServiceBuilder`
@@ -20,6 +20,7 @@
 //! | breaker above the attempt timeout | the breaker never sees a timeout: what hangs is dropped, which blames nobody |
 //! | breaker of an endpoint beside the balancer's pick | a refusal costs an attempt and a wait; here it costs another pick |
 //! | collecting below the attempt timeout | a body that stalls has nobody who looks at the clock |
+//! | deadline header below retry and the wait for a place | the service is told of time that was spent before it was asked |
 //! | your own layers below the carrier | tower-http's see a type that they don't know |
 //!
 //! # By hand

@@ -2,10 +2,10 @@
 
 use std::{error::Error as StdError, fmt};
 
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::{error::InvalidKey, key};
-use crate::entropy::Entropy;
+use crate::{call::OF_HTTP, entropy::Entropy};
 
 /// The header of the IETF's draft (draft-ietf-httpapi-idempotency-key-header), and of Stripe.
 pub const DEFAULT_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -198,17 +198,3 @@ impl StdError for InvalidIdempotency {
         self.key.as_ref().map(|key| key as _)
     }
 }
-
-/// Headers that frame, route or authorize a message: a key in their place would break it.
-const OF_HTTP: [HeaderName; 10] = [
-    header::AUTHORIZATION,
-    header::CONNECTION,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::HOST,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];

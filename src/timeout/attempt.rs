@@ -72,11 +72,13 @@ where
         let own = after(now, self.limit);
         let expires =
             call.words().and_then(|words| words.deadline).map_or(own, |deadline| own.min(deadline));
+        let mut trail = Trail::expiring(Some(expires));
         AttemptTimeoutFuture {
-            // With nothing left of the deadline, the attempt is not begun.
-            inner: if expires <= now { None } else { Some(self.inner.call(call)) },
+            // With nothing left of the deadline, the attempt is not begun. Within the trail, for
+            // whoever beneath tells the service how long it is waited for.
+            inner: (expires > now).then(|| trail.enter(|| self.inner.call(call))),
             sleep: None,
-            trail: Trail::expiring(Some(expires)),
+            trail,
             expires,
             began: now,
         }

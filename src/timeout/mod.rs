@@ -5,6 +5,8 @@
 //! - [`AttemptTimeoutLayer`] bounds one attempt, to its response's head (or to the end of the
 //!   body, where that is [collected](crate::collect) beneath it). It stands below retry.
 //! - the transport bounds connecting by a timeout of its own.
+//! - [`DeadlineHeaderLayer`] tells the service how long it is waited for. It stands below the
+//!   other two.
 //!
 //! ```text
 //! ├──────────────────────── deadline ────────────────────────────┤
@@ -35,12 +37,61 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # On the wire
+//!
+//! What is left of the deadline goes out with each attempt, in a [`DeadlineHeader`]: gRPC's
+//! `grpc-timeout`, or milliseconds in a header of any name. [`incoming`] reads it from the
+//! request to a server, whose own calls then end no later than its caller stops waiting. Each
+//! hop only ever takes from it, never adds:
+//!
+//! ```
+//! use std::{convert::Infallible, time::{Duration, Instant}};
+//! use buttress::{
+//!     call::Words,
+//!     timeout::{self, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer},
+//! };
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Empty;
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! // A server's handler, as axum would have it: it calls another service while it answers.
+//! async fn handler(incoming: Request<()>) -> Result<Response<()>, buttress::BoxError> {
+//!     let header = DeadlineHeader::default();
+//!     let mut orders = ServiceBuilder::new()
+//!         .layer(DeadlineLayer::new(Duration::from_secs(30))?)
+//!         // retry stands here
+//!         .layer(DeadlineHeaderLayer::new(header.clone()))
+//!         .service(service_fn(async |request: Request<()>| {
+//!             let left = timeout::incoming(request.headers(), &DeadlineHeader::default());
+//!             assert!(left.expect("it is passed on") <= Duration::from_millis(250));
+//!             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+//!         }));
+//!
+//!     let mut request = Request::get("http://orders/7").body(())?;
+//!     if let Some(left) = timeout::incoming(incoming.headers(), &header) {
+//!         // The earlier of the two deadlines holds: 250 ms here, not 30 s.
+//!         request.extensions_mut().insert(Words::new().deadline(Instant::now() + left));
+//!     }
+//!     Ok(orders.ready().await?.call(request).await?.map(|_| ()))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), buttress::BoxError> {
+//! let incoming = Request::get("/").header("request-timeout-ms", "250").body(())?;
+//! assert!(handler(incoming).await?.status().is_success());
+//! # Ok(()) }
+//! ```
+//!
+//! A caller is believed. Where any stranger may call, a limit that the server sets for itself is
+//! the earlier one: give its own calls a [`DeadlineLayer`], too, as above.
+//!
 //! # Defaults
 //!
 //! | setting | default | range | why |
 //! |---|---|---|---|
 //! | [`DEFAULT_TOTAL`] | 30 s | above 0 | Microsoft.Extensions.Http.Resilience |
 //! | [`DEFAULT_ATTEMPT`] | 10 s | above 0, at most the total | the same |
+//! | [`DEFAULT_DEADLINE_HEADER`] | `request-timeout-ms` | names that HTTP does not need | no standard to follow |
 //!
 //! # Errors
 //!
@@ -66,6 +117,9 @@ mod body;
 mod config;
 mod deadline;
 mod error;
+mod header;
+mod outgoing;
+pub mod wire;
 
 pub use self::{
     attempt::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer},
@@ -73,4 +127,6 @@ pub use self::{
     config::{DEFAULT_ATTEMPT, DEFAULT_TOTAL, InvalidTimeout},
     deadline::{Deadline, DeadlineFuture, DeadlineLayer},
     error::{Elapsed, Which},
+    header::{DEFAULT_DEADLINE_HEADER, DeadlineHeader, InvalidDeadlineHeader, incoming},
+    outgoing::{DeadlineHeaderLayer, DeadlineHeaderService},
 };
