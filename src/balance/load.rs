@@ -89,23 +89,22 @@ impl Load {
 
     /// What a pick compares.
     pub(super) fn get(&self, now: Instant) -> f64 {
+        let now = self.tick(now);
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let cost = self.cost(now).max(self.silence(now).as_secs_f64());
+        let cost = self.cost_at(now).max(self.silence_at(now).as_secs_f64());
         let load = cost * (f64::from(in_flight) + 1.0);
-        if self.is_doubted(now) { load + DOUBTED } else { load }
+        if self.is_doubted_at(now) { load + DOUBTED } else { load }
     }
 
     /// The cost of an answer alone, in seconds.
     pub(super) fn cost(&self, now: Instant) -> f64 {
-        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
-        ewma::read(cost, self.since(tick, now), self.decay)
+        self.cost_at(self.tick(now))
     }
 
     /// Whether any other is preferred: it failed a short while ago, or it is on probation and
     /// has not answered its one call yet.
     pub(super) fn is_doubted(&self, now: Instant) -> bool {
-        let (level, tick) = unpack(self.doubt.load(Ordering::Relaxed));
-        level > 0 && (self.since(tick, now) < doubt(level) || self.awaited() > 0)
+        self.is_doubted_at(self.tick(now))
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -137,7 +136,7 @@ impl Load {
         let (tick, sample) = (self.tick(now), sample.as_secs_f64());
         update(&self.sample, |cost, seen| {
             let cost = f64::from(f32::from_bits(cost));
-            let cost = ewma::observe(cost, self.since(seen, now), sample, self.decay);
+            let cost = ewma::observe(cost, since(seen, tick), sample, self.decay);
             Some(((cost as f32).to_bits(), tick))
         });
     }
@@ -171,23 +170,34 @@ impl Load {
     }
 
     /// How long nothing has come although calls wait for their heads.
-    fn silence(&self, now: Instant) -> Duration {
+    fn silence_at(&self, now: u32) -> Duration {
         match unpack(self.silence.load(Ordering::Relaxed)) {
             (0, _) => Duration::ZERO,
-            (_, since) => self.since(since, now),
+            (_, tick) => since(tick, now),
         }
+    }
+
+    fn cost_at(&self, now: u32) -> f64 {
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        ewma::read(cost, since(tick, now), self.decay)
+    }
+
+    fn is_doubted_at(&self, now: u32) -> bool {
+        let (level, tick) = unpack(self.doubt.load(Ordering::Relaxed));
+        level > 0 && (since(tick, now) < doubt(level) || self.awaited() > 0)
     }
 
     fn tick(&self, now: Instant) -> u32 {
         // The low bits on purpose: see `TICK_MICROS`.
         (now.saturating_duration_since(self.epoch).as_micros() / TICK_MICROS) as u32
     }
+}
 
-    fn since(&self, tick: u32, now: Instant) -> Duration {
-        let ticks = self.tick(now).wrapping_sub(tick);
-        let ticks = if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks };
-        Duration::from_micros(u64::from(ticks) * TICK_MICROS as u64)
-    }
+/// How long after `tick` it is at the tick `now`.
+fn since(tick: u32, now: u32) -> Duration {
+    let ticks = now.wrapping_sub(tick);
+    let ticks = if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks };
+    Duration::from_micros(u64::from(ticks) * TICK_MICROS as u64)
 }
 
 /// How long an endpoint is in doubt at a level above 0.
