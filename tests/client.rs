@@ -21,7 +21,7 @@ use buttress::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use support::{Server, nobody};
+use support::{Nobody, Server};
 
 fn text(status: u16, body: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -85,8 +85,9 @@ async fn a_keyed_post_goes_elsewhere_with_the_same_key() -> Result<(), BoxError>
 #[tokio::test]
 async fn a_dead_endpoint_costs_no_call() -> Result<(), BoxError> {
     let server = Server::start(async |_| text(200, "here")).await;
+    let (one, other) = (Nobody::new(), Nobody::new());
     let client = Client::builder("http://orders")
-        .endpoints([nobody(), server.address(), nobody()])
+        .endpoints([one.address(), server.address(), other.address()])
         .build()?;
     for _ in 0..50 {
         let response = client.send(Request::post("/").body("no key")?).await?;
@@ -115,7 +116,8 @@ async fn an_error_tells_what_happened_where_and_whether_it_may_have_been_carried
     assert!(words.contains(&server.address().to_string()), "{words}");
     assert!(words.contains("may have been carried out"), "{words}");
 
-    let client = Client::builder("http://orders").endpoints([nobody()]).build()?;
+    let nobody = Nobody::new();
+    let client = Client::builder("http://orders").endpoints([nobody.address()]).build()?;
     let error = client.send(Request::post("/").body(())?).await.expect_err("nobody listens");
     assert_eq!((error.kind(), error.sent()), (Kind::Connect, Sent::No), "{error:?}");
     Ok(())

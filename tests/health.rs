@@ -444,7 +444,7 @@ mod http {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, TcpSocket},
         task::JoinHandle,
     };
 
@@ -546,8 +546,10 @@ mod http {
 
     #[tokio::test]
     async fn a_refused_connection_is_a_failure() {
-        let (listener, endpoint) = bind().await;
-        drop(listener);
+        // Taken and not listened on, so that no other test gets the port.
+        let held = TcpSocket::new_v4().expect("a socket");
+        held.bind(([127, 0, 0, 1], 0).into()).expect("loopback");
+        let endpoint = Endpoint::from(held.local_addr().expect("bound"));
         for (probe, _) in probes() {
             let error = ask(&probe, &endpoint).await.expect_err("nobody listens");
             let io = find::<std::io::Error>(&*error).expect("the system says so");

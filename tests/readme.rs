@@ -7,13 +7,14 @@ use std::path::Path;
 
 use buttress::{BoxError, client::Client};
 use http::Request;
-use support::nobody;
+use support::Nobody;
 
 const README: &str = include_str!("../README.md");
 
 #[tokio::test]
 async fn the_first_example_says_what_the_page_says() -> Result<(), BoxError> {
-    let [one, other] = [nobody(), nobody()];
+    let held = [Nobody::new(), Nobody::new()];
+    let [one, other] = [held[0].address(), held[1].address()];
     let payments =
         Client::builder("http://payments").endpoints([one, other]).idempotency_keys().build()?;
     let error = payments

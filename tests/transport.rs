@@ -38,7 +38,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, watch},
     task::yield_now,
     time::timeout,
@@ -360,8 +360,10 @@ async fn refuses_a_target_without_a_name() {
 
 #[tokio::test]
 async fn a_refused_connection_sent_nothing() {
-    let address = TcpListener::bind("127.0.0.1:0").await.and_then(|it| it.local_addr());
-    let endpoint = Endpoint::from(address.expect("loopback"));
+    // Taken and not listened on, so that no other test gets the port.
+    let held = TcpSocket::new_v4().expect("a socket");
+    held.bind(([127, 0, 0, 1], 0).into()).expect("loopback");
+    let endpoint = Endpoint::from(held.local_addr().expect("bound"));
     for http in BOTH {
         let mut transport = Transport::new(&endpoint, &http.config());
         let error = call(&mut transport, get("/")).await.expect_err("nobody listens");

@@ -21,9 +21,9 @@
 //! use tower::{Service, ServiceExt};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), buttress::BoxError> {
-//! # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-//! # let address: SocketAddr = listener.local_addr()?;
-//! # drop(listener);
+//! # let held = tokio::net::TcpSocket::new_v4()?; // taken, and not listened on
+//! # held.bind("127.0.0.1:0".parse()?)?;
+//! # let address: SocketAddr = held.local_addr()?;
 //! let make = HyperTransport::new(TransportConfig::http1());
 //! let mut transport = make.make(&Endpoint::new("payments-1", address));
 //!

@@ -11,7 +11,10 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinSet,
+};
 
 /// A server on loopback, on a port of the system's choice. It stops when it is dropped.
 #[derive(Debug)]
@@ -54,8 +57,21 @@ impl Server {
     }
 }
 
-/// An address on which nobody listens.
-pub(crate) fn nobody() -> SocketAddr {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback has ports");
-    listener.local_addr().expect("it is bound")
+/// A port that is taken and not listened on: whoever connects is refused, and as long as this
+/// is held no other test gets the port.
+#[derive(Debug)]
+pub(crate) struct Nobody {
+    socket: TcpSocket,
+}
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("the system has sockets");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("loopback has ports");
+        Self { socket }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("it is bound")
+    }
 }
