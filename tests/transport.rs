@@ -53,7 +53,7 @@ const IMPOSSIBLE: Verdict = Verdict::new(Blame::Client, Sent::No, Retry::Never);
 /// Long enough for everything that happens at all, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A timeout that a test means to hit.
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(300);
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -530,6 +530,12 @@ async fn what_was_given_up_as_unsent_never_arrives() {
         })
         .await;
         let transport = server.transport(http.config().max_idle(1));
+        // The first cannot be sent by its first poll: there is no connection yet.
+        let mut first = Box::pin(begin(&mut transport.clone(), get("/first")));
+        let mut trail = Trail::new();
+        let polled = poll_fn(|cx| Poll::Ready(trail.enter(|| first.as_mut().poll(cx)))).await;
+        assert!(polled.is_pending() && trail.sent() == Sent::No, "{http:?}");
+        drop(first);
         let calls = (0..CALLS).map(|n| {
             let response = begin(&mut transport.clone(), get(&format!("/{n}")));
             tokio::spawn(async move {
@@ -554,13 +560,11 @@ async fn what_was_given_up_as_unsent_never_arrives() {
         // Whatever is still on its way arrives within this.
         tokio::time::sleep(SHORT).await;
         let seen = seen.lock().expect("no panic");
-        let mut counts = [0; 3];
+        assert!(!seen.contains("/first"), "{http:?}");
         for (n, answered, sent) in ends.into_iter().map(|end| end.expect("no panic")) {
-            counts[if answered { 0 } else { 1 + usize::from(sent == Sent::No) }] += 1;
             let arrived = seen.contains(&format!("/{n}"));
             assert!(answered || sent != Sent::No || !arrived, "{http:?}: call {n} arrived");
         }
-        assert!(counts[2] > 0, "{http:?}: some were given up unsent: {counts:?}");
     }
 }
 
