@@ -104,3 +104,14 @@ async fn only_what_is_slow_and_safe_to_repeat_is_hedged() -> Result<(), BoxError
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_too_long_to_be_counted_is_no_hedge_and_no_panic() -> Result<(), BoxError> {
+    let calls = Arc::default();
+    let leaf = leaf(&calls, |_| Some(10 * MS));
+    let config = HedgeConfig::after(Duration::MAX)?;
+    let service = HedgeLayer::new(config, PlainClassifier::new()).layer(leaf);
+    assert_eq!(service.oneshot(repeatable()).await?, AttemptKind::First);
+    assert_eq!(calls.load(SeqCst), 1);
+    Ok(())
+}

@@ -20,6 +20,7 @@ mod replay;
 mod trail;
 mod words;
 
+pub(crate) use self::replay::is_repeatable;
 pub(crate) use self::{
     carrier::OF_HTTP,
     trail::{current_expiry, mark_not_waking, mark_sent_before},
@@ -28,7 +29,7 @@ pub use self::{
     carrier::{Call, Carrier, HttpHead},
     carry::{Carry, CarryLayer, Uncarry, UncarryLayer},
     history::{Attempt, Attempts, Outcome},
-    replay::{Cloning, HttpReplayer, Replay, Replayer},
+    replay::{Cloning, DEFAULT_REPLAY_CAP, HttpReplayer, Replay, Replayer},
     trail::{Stage, Target, Trail, mark_handed_over, mark_target, mark_unknown, mark_unsent},
     words::{Asked, AttemptKind, BodyMode, TraceParent, Tried, Words},
 };

@@ -4,11 +4,25 @@ use bytes::Bytes;
 use http::{Method, Request, request::Parts};
 use http_body::Body;
 
-use super::Call;
+use super::{Call, Carrier};
 use crate::{
     body::{ReplayBody, ReplaySource},
     error::BoxError,
 };
+
+/// How much of a request's body is kept for further attempts, in bytes, unless a layer is told
+/// otherwise.
+pub const DEFAULT_REPLAY_CAP: usize = 64 * 1024;
+
+/// Whether a call may be made again although it may have been carried out: the caller said so,
+/// or it carries an idempotency key, or it is idempotent by nature. Retry and hedge both ask
+/// here.
+pub(crate) fn is_repeatable<C: Carrier + Replay>(call: &C) -> bool {
+    let words = call.words();
+    words
+        .and_then(|words| words.idempotent)
+        .unwrap_or_else(|| words.is_some_and(|words| words.keyed) || call.is_idempotent())
+}
 
 /// A request that can be attempted several times.
 ///

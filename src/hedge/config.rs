@@ -2,10 +2,7 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
-use crate::{budget::Budget, event::Observer};
-
-/// How much of a request's body is kept for the second attempt, in bytes.
-pub const DEFAULT_REPLAY_CAP: usize = 64 * 1024;
+use crate::{budget::Budget, call::DEFAULT_REPLAY_CAP, event::Observer};
 
 /// The settings of a [`HedgeLayer`](super::HedgeLayer).
 #[derive(Clone, Debug)]

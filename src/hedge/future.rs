@@ -13,11 +13,14 @@ use tower_service::Service;
 use super::layer::Shared;
 use crate::{
     algo::bucket::{Class, Withdrawal},
-    call::{Asked, AttemptKind, Carrier, Replay, Replayer, Trail, Tried, Words, mark_sent_before},
+    call::{
+        Asked, AttemptKind, Carrier, Replay, Replayer, Trail, Tried, Words, is_repeatable,
+        mark_sent_before,
+    },
     classify::{Classify, Sent},
     error::BoxError,
     event::Event,
-    time::{Sleep, now},
+    time::{Sleep, after, now},
 };
 
 pin_project! {
@@ -65,13 +68,11 @@ where
         let asked = words.map(Words::asked).unwrap_or_default();
         let number = words.map_or(1, |words| words.attempt.max(1));
         let tried = words.map(|words| words.tried).unwrap_or_default();
-        let repeatable = words
-            .and_then(|words| words.idempotent)
-            .unwrap_or_else(|| asked.keyed || call.is_idempotent());
+        let repeatable = is_repeatable(&call);
         let (replayer, first, second) = if repeatable {
             let mut replayer = call.replayer(shared.config.replay_cap);
             let first = replayer.attempt().expect("nothing has been read of the body yet");
-            let sleep = Sleep::until(now() + shared.config.delay);
+            let sleep = Sleep::until(after(now(), shared.config.delay));
             (Some(replayer), first, Second::Waiting { sleep })
         } else {
             (None, call.once(), Second::None)

@@ -56,7 +56,8 @@ mod future;
 mod layer;
 
 pub use self::{
-    config::{DEFAULT_REPLAY_CAP, HedgeConfig, InvalidHedge},
+    config::{HedgeConfig, InvalidHedge},
     future::HedgeFuture,
     layer::{Hedge, HedgeLayer},
 };
+pub use crate::call::DEFAULT_REPLAY_CAP;

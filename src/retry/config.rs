@@ -3,13 +3,13 @@
 use std::{error::Error as StdError, fmt, num::NonZeroU32, time::Duration};
 
 use super::Policy;
-use crate::{algo::backoff::Backoff, budget::Budget, entropy::Entropy, event::Observer};
+use crate::{
+    algo::backoff::Backoff, budget::Budget, call::DEFAULT_REPLAY_CAP, entropy::Entropy,
+    event::Observer,
+};
 
 /// Attempts in total, the first included (SRE book, "Handling Overload"; AWS standard mode).
 pub const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
-
-/// How much of a request's body is kept for replay, in bytes.
-pub const DEFAULT_REPLAY_CAP: usize = 64 * 1024;
 
 /// How much longer than our own backoff a service may make us wait (AWS, retry 2.1).
 pub const DEFAULT_PUSHBACK_CAP: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@ use crate::{
     budget::Deposit,
     call::{
         Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
-        mark_sent_before, mark_unsent,
+        is_repeatable, mark_sent_before, mark_unsent,
     },
     classify::{Blame, Classify, Sent, Settle, Verdict},
     error::BoxError,
@@ -83,9 +83,7 @@ where
         let words = call.words();
         let tried = words.map(|words| words.tried).unwrap_or_default();
         let asked = words.map(crate::call::Words::asked).unwrap_or_default();
-        let repeatable = words
-            .and_then(|words| words.idempotent)
-            .unwrap_or_else(|| asked.keyed || call.is_idempotent());
+        let repeatable = is_repeatable(&call);
         let began = now();
         let once = shared.config.policy.max_attempts.get() == 1;
         let (replayer, first) = if once {

@@ -84,13 +84,14 @@ mod service;
 mod state;
 
 pub use self::{
-    config::{
-        DEFAULT_ATTEMPTS, DEFAULT_PUSHBACK_CAP, DEFAULT_REPLAY_CAP, InvalidRetry, RetryConfig,
-    },
+    config::{DEFAULT_ATTEMPTS, DEFAULT_PUSHBACK_CAP, InvalidRetry, RetryConfig},
     error::GaveUp,
     future::RetryFuture,
     layer::RetryLayer,
     service::Retry,
     state::{Decision, Failure, Policy, StopReason},
 };
-pub use crate::budget::{Budget, Deposit};
+pub use crate::{
+    budget::{Budget, Deposit},
+    call::DEFAULT_REPLAY_CAP,
+};
