@@ -192,10 +192,12 @@ fn a_layer_reads_and_writes_the_head_through_either_carrier() {
 fn every_attempt_is_the_request_as_it_was() {
     let mut words = Words::new().idempotent(true);
     words.keyed = true;
-    let mut replayer = Call::with_words(request(Method::POST), words).replayer(1024);
-    for _ in 0..3 {
+    let (first, mut replayer) = Call::with_words(request(Method::POST), words).begin(1024);
+    let further = std::iter::from_fn(|| {
         assert!(replayer.can_attempt());
-        let attempt = replayer.attempt().expect("it is in memory");
+        replayer.attempt()
+    });
+    for attempt in std::iter::once(first).chain(further).take(4) {
         assert!(attempt.words.keyed);
         assert_eq!(attempt.request.method(), Method::POST);
         assert_eq!(attempt.request.headers()["x-tenant"], "seven");

@@ -126,9 +126,10 @@ async fn every_attempt_of_a_call_carries_the_same_key() {
     // Retry below the layer, as small as it can be: the request is made again from what
     // reached it.
     let service = service_fn(async |call: Call<Plain>| {
-        let mut replayer = call.replayer(1024);
+        let (first, mut replayer) = call.begin(1024);
+        let further = std::iter::from_fn(|| replayer.attempt());
         let mut keys = Vec::new();
-        while let Some(attempt) = replayer.attempt().filter(|_| keys.len() < 3) {
+        for attempt in std::iter::once(first).chain(further).take(3) {
             assert!(attempt.words.keyed);
             keys.push(attempt.request.headers()[DEFAULT_HEADER].clone());
         }

@@ -1014,8 +1014,8 @@ impl Replay for Lookup {
         self
     }
 
-    fn replayer(self, _: usize) -> Cloning<Self> {
-        Cloning::new(self)
+    fn begin(self, _: usize) -> (Self, Cloning<Self>) {
+        (self.clone(), Cloning::new(self))
     }
 }
 

@@ -19,25 +19,30 @@ pub const DEFAULT_DECAY: Duration = Duration::from_secs(4);
 /// The cost after a `sample`, `since` after the sample that made it `cost`. In seconds.
 #[must_use]
 pub fn observe(cost: f64, since: Duration, sample: f64, decay: Duration) -> f64 {
-    if sample >= cost {
-        return sample;
-    }
-    let kept = weight(since, decay);
-    cost * kept + sample * (1.0 - kept)
+    mix(cost, sample, kept(ratio(since, decay)))
 }
 
 /// The cost as it looks `since` after its last sample: without calls it fades, so that an
 /// endpoint that was slow once is tried again.
 #[must_use]
 pub fn read(cost: f64, since: Duration, decay: Duration) -> f64 {
-    cost * weight(since, decay)
+    cost * kept(ratio(since, decay))
 }
 
-/// `e^(−Δt/τ)`; nothing has changed yet within the first 1/1024 of τ, which spares the hottest
-/// path the exponential.
-fn weight(since: Duration, decay: Duration) -> f64 {
-    let ratio = since.as_secs_f64() / decay.as_secs_f64();
+/// The cost after a `sample`, of which `kept` has not faded yet.
+pub(crate) fn mix(cost: f64, sample: f64, kept: f64) -> f64 {
+    if sample >= cost { sample } else { cost * kept + sample * (1.0 - kept) }
+}
+
+/// What has not faded after so many decay times: `e^(−Δt/τ)`. Nothing has changed yet within the
+/// first 1/1024 of τ, which spares the hottest path the exponential.
+#[inline]
+pub(crate) fn kept(ratio: f64) -> f64 {
     if ratio < 1.0 / 1024.0 { 1.0 - ratio } else { (-ratio).exp() }
+}
+
+fn ratio(since: Duration, decay: Duration) -> f64 {
+    since.as_secs_f64() / decay.as_secs_f64()
 }
 
 #[cfg(test)]

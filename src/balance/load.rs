@@ -35,7 +35,9 @@ use crate::{
 
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
 /// than it is, once, and fades from there as always.
-const TICK_MICROS: u128 = 16;
+const TICK_MICROS: u32 = 16;
+const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
+const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
 
 /// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
 /// a second. Not more, or an old cost would look fresh for hours.
@@ -44,8 +46,8 @@ const MAX_AHEAD: u32 = 1 << 16;
 /// The cost of an endpoint of which nothing is known, where nothing is known of others either.
 const UNKNOWN_COST: f64 = 0.001;
 
-/// How long an endpoint is in doubt at level 1; it doubles with each level.
-const DOUBT: Duration = Duration::from_millis(100);
+/// For how many ticks an endpoint is in doubt at level 1: 100 ms; it doubles with each level.
+const DOUBT: u32 = 100_000 / TICK_MICROS;
 /// What a failure adds to the level; a good answer takes 1. So an endpoint that fails more
 /// than a third of its calls rises, and is left with a call every few seconds.
 const FAILURE: u32 = 2;
@@ -61,7 +63,8 @@ const DOUBTED: f64 = 1e6;
 #[derive(Debug)]
 pub(super) struct Load {
     epoch: Instant,
-    decay: Duration,
+    /// The share of the decay time that a tick is.
+    fading: f64,
     /// The cost as `f32` seconds in the upper half, the tick of its sample in the lower.
     sample: Padded<AtomicU64>,
     /// How many calls wait for their heads, and the tick since which nothing has come.
@@ -76,7 +79,7 @@ impl Load {
     pub(super) fn new(epoch: Instant, decay: Duration, peers: Option<f64>, now: Instant) -> Self {
         let load = Self {
             epoch,
-            decay,
+            fading: TICK_SECONDS / decay.as_secs_f64(),
             sample: Padded(AtomicU64::new(0)),
             silence: AtomicU64::new(0),
             doubt: AtomicU64::new(0),
@@ -87,11 +90,16 @@ impl Load {
         load
     }
 
-    /// What a pick compares.
-    pub(super) fn get(&self, now: Instant) -> f64 {
-        let now = self.tick(now);
+    #[cfg(test)]
+    fn get(&self, now: Instant) -> f64 {
+        self.get_at(self.tick(now))
+    }
+
+    /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at.
+    #[inline]
+    pub(super) fn get_at(&self, now: u32) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let cost = self.cost_at(now).max(self.silence_at(now).as_secs_f64());
+        let cost = self.cost_at(now).max(self.silence_at(now));
         let load = cost * (f64::from(in_flight) + 1.0);
         if self.is_doubted_at(now) { load + DOUBTED } else { load }
     }
@@ -122,7 +130,10 @@ impl Load {
 
     /// Its head has come, or never will.
     pub(super) fn heard(&self, now: Instant) {
-        let tick = self.tick(now);
+        self.heard_at(self.tick(now));
+    }
+
+    pub(super) fn heard_at(&self, tick: u32) {
         update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
     }
 
@@ -133,10 +144,14 @@ impl Load {
 
     /// A good answer took this long.
     pub(super) fn observe(&self, sample: Duration, now: Instant) {
-        let (tick, sample) = (self.tick(now), sample.as_secs_f64());
+        self.observe_at(sample, self.tick(now));
+    }
+
+    pub(super) fn observe_at(&self, sample: Duration, tick: u32) {
+        let sample = sample.as_secs_f64();
         update(&self.sample, |cost, seen| {
             let cost = f64::from(f32::from_bits(cost));
-            let cost = ewma::observe(cost, since(seen, tick), sample, self.decay);
+            let cost = ewma::mix(cost, sample, self.kept(seen, tick));
             Some(((cost as f32).to_bits(), tick))
         });
     }
@@ -169,40 +184,53 @@ impl Load {
         unpack(self.silence.load(Ordering::Relaxed)).0
     }
 
-    /// How long nothing has come although calls wait for their heads.
-    fn silence_at(&self, now: u32) -> Duration {
+    /// For how many seconds nothing has come although calls wait for their heads.
+    #[inline]
+    fn silence_at(&self, now: u32) -> f64 {
         match unpack(self.silence.load(Ordering::Relaxed)) {
-            (0, _) => Duration::ZERO,
-            (_, tick) => since(tick, now),
+            (0, _) => 0.0,
+            (_, tick) => f64::from(since(tick, now)) * TICK_SECONDS,
         }
     }
 
     fn cost_at(&self, now: u32) -> f64 {
         let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
-        ewma::read(cost, since(tick, now), self.decay)
+        cost * self.kept(tick, now)
     }
 
-    fn is_doubted_at(&self, now: u32) -> bool {
+    /// What has not faded by now of a sample that was taken then.
+    #[inline]
+    fn kept(&self, then: u32, now: u32) -> f64 {
+        ewma::kept(f64::from(since(then, now)) * self.fading)
+    }
+
+    #[inline]
+    pub(super) fn is_doubted_at(&self, now: u32) -> bool {
         let (level, tick) = unpack(self.doubt.load(Ordering::Relaxed));
         level > 0 && (since(tick, now) < doubt(level) || self.awaited() > 0)
     }
 
-    fn tick(&self, now: Instant) -> u32 {
+    /// The time of the words. It is the same for all endpoints of a balancer.
+    #[inline]
+    pub(super) fn tick(&self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.epoch);
+        let part = u64::from(since.subsec_nanos() / (TICK_MICROS * 1000));
         // The low bits on purpose: see `TICK_MICROS`.
-        (now.saturating_duration_since(self.epoch).as_micros() / TICK_MICROS) as u32
+        since.as_secs().wrapping_mul(TICKS_A_SECOND).wrapping_add(part) as u32
     }
 }
 
-/// How long after `tick` it is at the tick `now`.
-fn since(tick: u32, now: u32) -> Duration {
+/// How many ticks after `tick` it is `now`.
+#[inline]
+const fn since(tick: u32, now: u32) -> u32 {
     let ticks = now.wrapping_sub(tick);
-    let ticks = if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks };
-    Duration::from_micros(u64::from(ticks) * TICK_MICROS as u64)
+    if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks }
 }
 
-/// How long an endpoint is in doubt at a level above 0.
-fn doubt(level: u32) -> Duration {
-    DOUBT * (1 << level.saturating_sub(1).min(MAX_LEVEL - 1))
+/// For how many ticks an endpoint is in doubt at a level above 0.
+const fn doubt(level: u32) -> u32 {
+    let level = level.saturating_sub(1);
+    DOUBT << if level < MAX_LEVEL { level } else { MAX_LEVEL - 1 }
 }
 
 /// Whether tick `a` is after `b`, across the wrap.

@@ -90,6 +90,7 @@ mod future;
 mod load;
 mod members;
 mod node;
+mod pick;
 mod service;
 mod snapshot;
 
@@ -102,3 +103,4 @@ pub use self::{
     node::{EndpointStatus, Held},
     service::Balance,
 };
+pub(crate) use self::{future::failed, pick::Pick};

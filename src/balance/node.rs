@@ -17,10 +17,10 @@ use crate::{
 
 /// One endpoint: its service, its gate, and how it does. Shared by all snapshots it is in.
 #[derive(Debug)]
-pub(super) struct Node<S, G> {
+pub(crate) struct Node<S, G> {
     pub(super) key: EndpointKey,
-    pub(super) endpoint: Endpoint,
-    pub(super) service: S,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) service: S,
     pub(super) gate: G,
     pub(super) load: Load,
     epoch: Instant,
@@ -58,9 +58,10 @@ impl<S, G> Node<S, G> {
 
     /// Learns from an attempt's head or error.
     fn learn(&self, verdict: Verdict, began: Instant, now: Instant) {
-        self.load.heard(now);
+        let tick = self.load.tick(now);
+        self.load.heard_at(tick);
         if Sign::of(verdict) == Sign::Good {
-            self.load.observe(now.saturating_duration_since(began), now);
+            self.load.observe_at(now.saturating_duration_since(began), tick);
         }
         // A wish that comes with a failure is the endpoint's. With any other answer it is about
         // that one request (a 409 to a key whose first call still runs).
@@ -115,12 +116,17 @@ impl<S, G: Gate> Held<S, G> {
         Self { node, permit, deadline: asked.deadline, began, answered: false }
     }
 
-    pub(super) fn node(&self) -> &Node<S, G> {
+    pub(crate) fn node(&self) -> &Node<S, G> {
         &self.node
     }
 
+    /// When the endpoint was picked.
+    pub(crate) const fn began(&self) -> Instant {
+        self.began
+    }
+
     /// The head, or an error, has come: the round trip is known.
-    pub(super) fn answered(&mut self, verdict: Verdict) {
+    pub(crate) fn answered(&mut self, verdict: Verdict) {
         self.answered = true;
         self.node.learn(verdict, self.began, now());
     }

@@ -69,6 +69,13 @@ where
     }
 }
 
+impl<S, G, Cl> Balance<S, G, Cl> {
+    /// What its clones share, for who picks from it without its future.
+    pub(crate) const fn shared(&self) -> &Arc<Shared<S, G>> {
+        &self.shared
+    }
+}
+
 impl<S, G: Gate, Cl> Balance<S, G, Cl> {
     /// The endpoints that are known now, and how each does.
     #[must_use]
@@ -118,7 +125,7 @@ where
 }
 
 /// What the clones of a balancer share.
-pub(super) struct Shared<S, G> {
+pub(crate) struct Shared<S, G> {
     pub(super) config: BalanceConfig,
     pub(super) snapshot: ArcSwap<Snapshot<S, G>>,
     /// What times are counted from.

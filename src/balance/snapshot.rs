@@ -67,16 +67,18 @@ impl<S, G: Gate> Snapshot<S, G> {
         mut draw: impl FnMut() -> u64,
     ) -> Choice<'_, S, G> {
         let members = &self.members;
+        // One look at the clock of the loads serves for all of them.
+        let tick = members.first().map_or(0, |member| member.node.load.tick(now));
         let usable = |at: usize| {
             let member = &members[at];
             !refused.contains(&Some(member.node.key)) && (panic || member.is_eligible(now))
         };
         let rested = |at: usize| members[at].node.set_aside_until(now).is_none();
         let fresh = |at: usize| !tried.contains(members[at].node.key);
-        let load = |at: usize| members[at].node.load.get(now);
+        let load = |at: usize| members[at].node.load.get_at(tick);
         let mut pick = |fit: &dyn Fn(usize) -> bool| {
             let at = p2c::pick(members.len(), fit, load, &mut draw)?;
-            if !members[at].node.load.is_doubted(now) {
+            if !members[at].node.load.is_doubted_at(tick) {
                 return Some(at);
             }
             // Both were in doubt, as one pair in ten is when two of five fail. Another pair, and

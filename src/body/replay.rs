@@ -45,30 +45,67 @@ impl<B> Clone for Kept<B> {
     }
 }
 
+impl<B> From<Tee<B>> for ReplaySource<B> {
+    fn from(tee: Tee<B>) -> Self {
+        Self { kept: Kept::Tee(Arc::new(Mutex::new(tee))) }
+    }
+}
+
 impl<B> ReplaySource<B>
 where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
     /// Keeps `body` for replay, up to `cap` bytes of it.
-    pub fn new(body: B, cap: usize) -> Self {
+    pub fn new(mut body: B, cap: usize) -> Self {
         if body.is_end_stream() {
             return Self { kept: Kept::Whole(Bytes::new()) };
         }
-        let size = body.size_hint().exact().filter(|&size| size <= cap as u64);
-        let mut tee = Tee::new(body, cap);
-        if let Some(whole) = size.and_then(|size| tee.in_memory(size)) {
-            return Self { kept: Kept::Whole(whole) };
-        }
-        Self { kept: Kept::Tee(Arc::new(Mutex::new(tee))) }
+        let Some(size) = body.size_hint().exact().filter(|&size| size <= cap as u64) else {
+            return Tee::new(body, cap).into();
+        };
+        // Nothing needs to wake this poll: a body that is pending is polled again by its reader.
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(first) = Pin::new(&mut body).poll_frame(&mut cx) else {
+            return Tee::new(body, cap).into();
+        };
+        // What is taken of a body that is not whole is kept for its first reader.
+        let mut tee = match first.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(mut data))) => {
+                let piece = data.copy_to_bytes(data.remaining());
+                let ended = body.is_end_stream();
+                if ended && piece.len() as u64 == size {
+                    return Self { kept: Kept::Whole(piece) };
+                }
+                let mut tee = Tee::new(body, cap);
+                tee.record(piece);
+                tee.ended = ended;
+                return tee.into();
+            }
+            Some(Ok(Err(frame))) => {
+                let mut tee = Tee::new(body, cap);
+                tee.trailers = frame.into_trailers().ok();
+                tee
+            }
+            Some(Err(error)) => {
+                let mut tee = Tee::new(body, cap);
+                tee.error = Some(error.into());
+                return tee.into();
+            }
+            None => Tee::new(body, cap),
+        };
+        tee.ended = true;
+        tee.into()
     }
 
     /// The body for one more attempt, from its beginning; none if it can't be replayed.
     pub fn reader(&self) -> Option<ReplayBody<B>> {
-        if !self.can_replay() {
-            return None;
-        }
-        Some(ReplayBody { reader: Reader::Kept { kept: self.kept.clone(), at: 0 } })
+        self.can_replay().then(|| self.first())
+    }
+
+    /// The body for the first attempt, before anything was read of it.
+    pub(crate) fn first(&self) -> ReplayBody<B> {
+        ReplayBody { reader: Reader::Kept { kept: self.kept.clone(), at: 0 } }
     }
 
     /// Whether [`ReplaySource::reader`] would give a body.
@@ -107,21 +144,21 @@ impl<B> ReplayBody<B> {
     }
 }
 
-impl<B> ReplayBody<ReplayBody<B>> {
-    /// One wrapper less, for a body that two layers keep for replay; one that is still a stream
-    /// comes back as it is.
-    pub(crate) fn flatten(mut self) -> Result<ReplayBody<B>, Self> {
+impl<B> ReplayBody<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Keeps the body for further attempts, up to `cap` bytes of it, and becomes the first that
+    /// sends it. One that is kept already, from its beginning, stays as it is.
+    pub(crate) fn keep(&mut self, cap: usize) -> ReplaySource<B> {
         let nothing = Reader::Kept { kept: Kept::Whole(Bytes::new()), at: 0 };
-        match std::mem::replace(&mut self.reader, nothing) {
-            Reader::Once(inner) => Ok(inner),
-            Reader::Kept { kept: Kept::Whole(bytes), at } => {
-                Ok(ReplayBody { reader: Reader::Kept { kept: Kept::Whole(bytes), at } })
-            }
-            stream @ Reader::Kept { kept: Kept::Tee(_), .. } => {
-                self.reader = stream;
-                Err(self)
-            }
-        }
+        let source = match std::mem::replace(&mut self.reader, nothing) {
+            Reader::Once(body) => ReplaySource::new(body, cap),
+            Reader::Kept { ref kept, at: _ } => ReplaySource { kept: kept.clone() },
+        };
+        *self = source.first();
+        source
     }
 }
 
@@ -163,35 +200,6 @@ where
             failed: false,
             waiting: Vec::new(),
         }
-    }
-
-    /// Takes the whole of a body of `size` bytes that has it ready. What is taken of any other
-    /// is kept for its first reader, whatever it is.
-    fn in_memory(&mut self, size: u64) -> Option<Bytes> {
-        // Nothing needs to wake this poll: a body that is pending is polled again by its reader.
-        let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(&mut cx) else { return None };
-        match frame {
-            Some(Err(error)) => self.error = Some(error.into()),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(mut data) => {
-                    let piece = data.copy_to_bytes(data.remaining());
-                    self.ended = self.body.is_end_stream();
-                    if self.ended && piece.len() as u64 == size {
-                        return Some(piece);
-                    }
-                    self.passed = 1;
-                    self.recorded = piece.len();
-                    self.pieces.push(piece);
-                }
-                Err(frame) => {
-                    self.trailers = frame.into_trailers().ok();
-                    self.ended = true;
-                }
-            },
-            None => self.ended = true,
-        }
-        None
     }
 
     /// The next piece for a reader that has read `at` of them. The readers that are to look

@@ -104,7 +104,7 @@ impl Breaker {
 
     /// Admits a call. While the breaker is closed and out of its ramp this is one atomic load,
     /// for admitting changes nothing then; the clock is not read.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         &self,
         asked: Asked,
         now: impl FnOnce() -> Instant,

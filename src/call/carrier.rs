@@ -48,6 +48,12 @@ impl<R> Call<R> {
     }
 }
 
+impl<R> From<R> for Call<R> {
+    fn from(request: R) -> Self {
+        Self::new(request)
+    }
+}
+
 impl<R> Carrier for Call<R> {
     type Request = R;
 

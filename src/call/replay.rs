@@ -1,7 +1,7 @@
 //! How a request is made again for a further attempt.
 
 use bytes::Bytes;
-use http::{Method, Request, request::Parts};
+use http::{Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body;
 
 use super::{Call, Carrier};
@@ -47,8 +47,8 @@ pub(crate) fn is_repeatable<C: Carrier + Replay>(call: &C) -> bool {
 ///         self
 ///     }
 ///
-///     fn replayer(self, _: usize) -> Cloning<Self> {
-///         Cloning::new(self)
+///     fn begin(self, _: usize) -> (Self, Cloning<Self>) {
+///         (self.clone(), Cloning::new(self))
 ///     }
 /// }
 /// ```
@@ -64,8 +64,9 @@ pub trait Replay: Sized {
     /// The only attempt of a request that may not be repeated; copies nothing.
     fn once(self) -> Self::Attempt;
 
-    /// Keeps the request for further attempts, its body up to `cap` bytes.
-    fn replayer(self, cap: usize) -> Self::Replayer;
+    /// Makes the first attempt, and keeps for further ones what they need, of the body up to
+    /// `cap` bytes.
+    fn begin(self, cap: usize) -> (Self::Attempt, Self::Replayer);
 }
 
 /// Makes the attempts of one request.
@@ -73,8 +74,8 @@ pub trait Replayer {
     /// What an attempt sends.
     type Attempt;
 
-    /// The next attempt, or none if the request can't be made again: its body went past the
-    /// cap, or failed. The first attempt can always be made.
+    /// A further attempt, or none if the request can't be made again: its body went past the
+    /// cap, or failed.
     fn attempt(&mut self) -> Option<Self::Attempt>;
 
     /// Whether [`Replayer::attempt`] would make one.
@@ -105,17 +106,73 @@ where
         self.map(ReplayBody::once)
     }
 
-    fn replayer(self, cap: usize) -> HttpReplayer<B> {
-        let (head, body) = self.into_parts();
-        HttpReplayer { head, body: ReplaySource::new(body, cap) }
+    fn begin(self, cap: usize) -> (Self::Attempt, HttpReplayer<B>) {
+        let mut first = self.once();
+        let replayer = HttpReplayer::keep(&mut first, cap);
+        (first, replayer)
     }
 }
 
 /// Makes the attempts of an [`http::Request`].
 #[derive(Debug)]
 pub struct HttpReplayer<B> {
-    head: Parts,
+    head: Head,
     body: ReplaySource<B>,
+}
+
+impl<B> HttpReplayer<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Keeps a request of which nothing was sent yet, its body up to `cap` bytes.
+    ///
+    /// The first attempt is the request as it is, with the room that its headers have for those
+    /// which the layers below add; a copy has none, and would have to grow.
+    pub(crate) fn keep(request: &mut Request<ReplayBody<B>>, cap: usize) -> Self {
+        Self { head: Head::of(request), body: request.body_mut().keep(cap) }
+    }
+}
+
+/// What is kept of a request's head. Headers in a list, for one allocation in place of two and
+/// no hashing: hardly any is ever made into a map again.
+#[derive(Debug)]
+struct Head {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+}
+
+impl Head {
+    fn of<B>(request: &Request<B>) -> Self {
+        let mut headers = Vec::new();
+        if !request.headers().is_empty() {
+            headers.reserve_exact(request.headers().len());
+            headers.extend(request.headers().iter().map(|(n, value)| (n.clone(), value.clone())));
+        }
+        let mut extensions = Extensions::new();
+        if !request.extensions().is_empty() {
+            extensions = request.extensions().clone();
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { method, uri, version: request.version(), headers, extensions }
+    }
+
+    fn request<B>(&self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        *request.extensions_mut() = self.extensions.clone();
+        let headers = request.headers_mut();
+        headers.reserve(self.headers.len());
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        request
+    }
 }
 
 impl<B> Replayer for HttpReplayer<B>
@@ -126,12 +183,7 @@ where
     type Attempt = Request<ReplayBody<B>>;
 
     fn attempt(&mut self) -> Option<Self::Attempt> {
-        let body = self.body.reader()?;
-        // The attempt takes the head with the room that its headers have for those which the
-        // layers below add; a copy has none, and would have to grow.
-        let kept = self.head.clone();
-        let head = std::mem::replace(&mut self.head, kept);
-        Some(Request::from_parts(head, body))
+        Some(self.head.request(self.body.reader()?))
     }
 
     fn can_attempt(&self) -> bool {
@@ -151,8 +203,10 @@ impl<R: Replay> Replay for Call<R> {
         Call { words: self.words, request: self.request.once() }
     }
 
-    fn replayer(self, cap: usize) -> Self::Replayer {
-        Call { words: self.words, request: self.request.replayer(cap) }
+    fn begin(self, cap: usize) -> (Self::Attempt, Self::Replayer) {
+        let (attempt, replayer) = self.request.begin(cap);
+        let first = Call { words: self.words.clone(), request: attempt };
+        (first, Call { words: self.words, request: replayer })
     }
 }
 
@@ -206,8 +260,8 @@ macro_rules! replay_by_cloning {
                 self
             }
 
-            fn replayer(self, _: usize) -> Cloning<Self> {
-                Cloning::new(self)
+            fn begin(self, _: usize) -> (Self, Cloning<Self>) {
+                (self.clone(), Cloning::new(self))
             }
         }
     )*};

@@ -36,6 +36,9 @@ pub struct Words {
     pub keyed: bool,
     /// The caller's own word on whether the call is safe to repeat; it overrules the method.
     pub idempotent: Option<bool>,
+    /// What kind of call it is, for policies of its own: one of few names, such as the service's
+    /// methods.
+    pub route: Option<&'static str>,
     /// How the response's body belongs to the call.
     pub body: BodyMode,
     /// The trace that the call belongs to, if it did not start here.
@@ -60,6 +63,13 @@ impl Words {
     #[must_use]
     pub const fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = Some(idempotent);
+        self
+    }
+
+    /// Names the kind of call.
+    #[must_use]
+    pub const fn route(mut self, route: &'static str) -> Self {
+        self.route = Some(route);
         self
     }
 
@@ -161,6 +171,9 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// None yet.
+    pub(crate) const NONE: Self = Self { keys: [None; 4], next: 0 };
+
     /// Adds an endpoint, in the place of the oldest when four are known.
     pub fn insert(&mut self, key: EndpointKey) {
         if !self.contains(key) {

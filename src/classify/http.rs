@@ -3,7 +3,7 @@
 use ::http::{Response, StatusCode};
 use http_body::Body;
 
-use super::{Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, retry_after};
+use super::{Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, retry_after, stop::pushback};
 use crate::{
     body::Guarded,
     call::{Asked, Attempts, BodyMode},
@@ -30,6 +30,10 @@ use crate::{
 /// The verdict on a failure is settled at the head, on a success at the end of the body: a
 /// body that breaks off is a failure of its endpoint. A body that the caller drops unread,
 /// even past its deadline, leaves the head's verdict standing.
+///
+/// When to come back, a failure says in `Retry-After`, or in
+/// [`retry-pushback-ms`](super::PUSHBACK_HEADER), which may also say "not at all", as Envoy does
+/// in `x-envoy-overloaded` and `x-envoy-ratelimited`.
 ///
 /// A failure that carries [`Attempts`] has been given up by a retry beneath; it is never tried
 /// again, as little as its [`GaveUp`](crate::retry::GaveUp) is.
@@ -81,6 +85,7 @@ impl Default for HttpClassifier {
 impl<B: Body> Classify<Response<B>> for HttpClassifier {
     type Guarded<G: Settle> = Response<Guarded<B, G>>;
 
+    #[inline]
     fn response(&self, asked: Asked, response: &Response<B>) -> Verdict {
         let mut verdict = self.verdict(response.status(), asked.keyed);
         if verdict.is_success() {
@@ -90,10 +95,10 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         if response.extensions().get::<Attempts>().is_some() {
             verdict.retry = Retry::Never;
         }
-        match retry_after(response.headers(), crate::time::wall()) {
-            Some(after) => verdict.with_pushback(Pushback::After(after)),
-            None => verdict,
-        }
+        let headers = response.headers();
+        let said = pushback(headers)
+            .or_else(|| retry_after(headers, crate::time::wall()).map(Pushback::After));
+        said.map_or(verdict, |said| verdict.with_pushback(said))
     }
 
     fn status(&self, response: &Response<B>) -> Option<u16> {
@@ -104,6 +109,7 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         response.extensions_mut().insert(attempts);
     }
 
+    #[inline]
     fn guard<G: Settle>(
         &self,
         asked: Asked,

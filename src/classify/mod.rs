@@ -14,6 +14,7 @@ mod mark;
 mod plain;
 mod retry_after;
 mod source;
+mod stop;
 mod verdict;
 
 pub(crate) use self::retry_after::retry_after;
@@ -22,6 +23,7 @@ pub use self::{
     mark::{Mark, Marked},
     plain::PlainClassifier,
     source::verdict_on_error,
+    stop::{PUSHBACK_HEADER, stop_retries},
     verdict::{Blame, Pushback, Retry, Sent, Verdict},
 };
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use http::Method;
+
 use super::{
     check::{Boxed, CheckHealth},
     invalid::InvalidClient,
@@ -43,6 +45,7 @@ pub struct Builder<M> {
     pub(super) collect: Option<CollectConfig>,
     pub(super) idempotency: Option<IdempotencyConfig>,
     pub(super) retry: RetryConfig,
+    pub(super) routes: Option<Box<Routes>>,
     pub(super) hedge: Option<HedgeConfig>,
     pub(super) breaker: BreakerConfig,
     pub(super) service_breaker: Option<BreakerConfig>,
@@ -52,6 +55,9 @@ pub struct Builder<M> {
     pub(super) observer: Observer,
     pub(super) entropy: Entropy,
 }
+
+/// Names the route of a request.
+pub(super) type Routes = dyn Fn(&Method, &str) -> Option<&'static str> + Send + Sync;
 
 /// What is known of the connections of our own transport.
 #[derive(Clone, Copy)]
@@ -77,6 +83,7 @@ impl<M> Builder<M> {
             collect: None,
             idempotency: None,
             retry: RetryConfig::new(),
+            routes: None,
             hedge: None,
             breaker: BreakerConfig::new(),
             service_breaker: None,
@@ -170,6 +177,16 @@ impl<M> Builder<M> {
     /// How calls that failed are tried again.
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.retry = config;
+        self
+    }
+
+    /// Names the [route](crate::call::Words::route) of each call that does not name its own, by
+    /// its method and path, for [retry policies of routes](RetryConfig::route).
+    pub fn routes<F>(mut self, name: F) -> Self
+    where
+        F: Fn(&Method, &str) -> Option<&'static str> + Send + Sync + 'static,
+    {
+        self.routes = Some(Box::new(name));
         self
     }
 
@@ -268,6 +285,7 @@ impl<M> Builder<M> {
             collect: self.collect,
             idempotency: self.idempotency,
             retry: self.retry,
+            routes: self.routes,
             hedge: self.hedge,
             breaker: self.breaker,
             service_breaker: self.service_breaker,

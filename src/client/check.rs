@@ -3,11 +3,12 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
 
-use super::{Builder, InvalidClient, roof::Target};
+use super::{Builder, InvalidClient, builder::Routes, roof::Target};
 use crate::{
     balance::BalanceConfig,
     breaker::BreakerConfig,
@@ -20,19 +21,20 @@ use crate::{
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
     retry::RetryConfig,
-    timeout::{AttemptTimeoutLayer, DeadlineHeaderLayer, DeadlineLayer},
+    timeout::DeadlineHeader,
     trace::TraceConfig,
 };
 
 /// The settings after they were checked.
 pub(super) struct Parts {
     pub(super) roof: Target,
-    pub(super) deadline: DeadlineLayer,
-    pub(super) attempt_timeout: AttemptTimeoutLayer,
-    pub(super) deadline_header: DeadlineHeaderLayer,
+    pub(super) deadline: Duration,
+    pub(super) attempt_timeout: Duration,
+    pub(super) deadline_header: Option<DeadlineHeader>,
     pub(super) collect: CollectConfig,
     pub(super) idempotency: Option<IdempotencyConfig>,
     pub(super) retry: RetryConfig,
+    pub(super) routes: Option<Box<Routes>>,
     pub(super) hedge: Option<HedgeConfig>,
     pub(super) service: Option<BreakerConfig>,
     pub(super) breaker: BreakerConfig,
@@ -80,14 +82,14 @@ impl<M: MakeEndpoint> Builder<M> {
         });
         let parts = Parts {
             roof: target,
-            deadline: DeadlineLayer::new(self.deadline).map_err(InvalidClient::of)?,
-            attempt_timeout: AttemptTimeoutLayer::new(self.attempt_timeout)
-                .map_err(InvalidClient::of)?,
-            deadline_header: DeadlineHeaderLayer::optional(self.deadline_header),
+            deadline: self.deadline,
+            attempt_timeout: self.attempt_timeout,
+            deadline_header: self.deadline_header,
             collect: self.collect.unwrap_or_default(),
             idempotency: self.idempotency,
             hedge: hedge.map(|hedge| told.listening(hedge, HedgeConfig::observer)),
             retry,
+            routes: self.routes,
             service: self.service_breaker.map(|own| told.listening(own, BreakerConfig::observer)),
             breaker: told.listening(self.breaker, BreakerConfig::observer),
             balance: told.listening(balance, BalanceConfig::observer),
@@ -112,13 +114,14 @@ impl<M: MakeEndpoint> Builder<M> {
                  deadline, or lower the attempt timeout"
             )));
         }
-        let policy = self.retry.policy();
-        let backoff = policy.backoff.ceiling(0);
-        if policy.max_attempts.get() > 1 && backoff >= deadline {
-            return Err(InvalidClient::new(format!(
-                "a first backoff of up to {backoff:?} does not fit into a deadline of \
-                 {deadline:?}: lower the backoff's base, or raise the deadline"
-            )));
+        for policy in self.retry.all_policies().filter(|policy| policy.max_attempts.get() > 1) {
+            let backoff = policy.backoff.ceiling(0);
+            if backoff >= deadline {
+                return Err(InvalidClient::new(format!(
+                    "a first backoff of up to {backoff:?} does not fit into a deadline of \
+                     {deadline:?}: lower the backoff's base, or raise the deadline"
+                )));
+            }
         }
         let hedge = self.hedge.as_ref().map(HedgeConfig::delay);
         if let Some(delay) = hedge.filter(|&delay| delay >= attempt) {

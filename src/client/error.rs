@@ -72,6 +72,7 @@ impl Kind {
 }
 
 impl Error {
+    #[cold]
     pub(super) fn new(source: BoxError, now: Instant) -> Self {
         let gave_up = find::<GaveUp>(&*source);
         let attempts = gave_up.map(|error| error.attempts().clone()).unwrap_or_default();
@@ -81,6 +82,11 @@ impl Error {
         Self {
             inner: Box::new(Inner { kind, sent: verdict.sent, attempts, retry_at, now, source }),
         }
+    }
+
+    /// The error that the layers ended with, for telemetry.
+    pub(super) fn cause(&self) -> &(dyn StdError + 'static) {
+        &*self.inner.source
     }
 
     /// What kind of failure it was.

@@ -22,7 +22,11 @@
 //!                               breaker ─ load ─ attempt timeout ─ collect ─ your layers ─ transport
 //! ```
 //!
-//! Each layer's place has a reason, which stands beside it in `stack.rs`.
+//! Each part's place has a reason, which stands beside it in the source: `roof.rs` for what is
+//! above retry, `attempt.rs` and `run.rs` for what is below, `stack.rs` for the rest. Retry and
+//! hedge are the layers of these names. The others do in a future of their own what two futures
+//! do here, from the same decisions: nested, each would move the request, the response and all
+//! that is beneath it once more, which cost more than what they decide.
 //!
 //! # Defaults
 //!
@@ -44,15 +48,17 @@
 //! The call is given up: its attempt, its connection (HTTP/1.1) or stream (HTTP/2), its permits
 //! and its place in flight are freed at once. Nobody is blamed.
 
+mod attempt;
 mod builder;
 mod check;
 mod either;
 mod error;
 mod invalid;
 mod layered;
+mod parcel;
 mod race;
-mod ready;
 mod roof;
+mod run;
 mod stack;
 
 #[cfg(feature = "hyper")]
@@ -61,13 +67,14 @@ mod service;
 #[cfg(feature = "hyper")]
 pub use self::service::{Client, Sending};
 pub use self::{
+    attempt::{AttemptFuture, AttemptGuard, Attempts},
     builder::Builder,
     either::{Either, EitherFuture},
     error::{Error, Kind},
     invalid::InvalidClient,
     layered::Layered,
-    race::{Apart, Flat, Raced},
-    ready::{Readied, ReadiedFuture},
+    parcel::{Parcel, ParcelReplayer},
+    race::{Apart, Raced},
     roof::{Roof, RoofFuture},
     stack::{AttemptBody, Stack},
 };

@@ -5,27 +5,23 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{AttemptBody, either::Either};
+use super::either::Either;
 use crate::{
-    body::{Body, ReplayBody},
-    call::Call,
     classify::HttpClassifier,
-    error::BoxError,
     hedge::{Hedge, HedgeConfig, HedgeLayer},
 };
 
 /// A service, with hedging around it or without.
-pub type Raced<S> = Either<Apart<Hedge<Flat<S>, HttpClassifier>>, S>;
+pub type Raced<S> = Either<Apart<Hedge<S, HttpClassifier>>, S>;
 
 /// Puts hedging around `stack` if there are settings for it.
 pub(super) fn race<S>(config: Option<HedgeConfig>, cl: HttpClassifier, stack: S) -> Raced<S> {
     match config {
         Some(config) => {
-            let hedge = HedgeLayer::new(config, cl).layer(Flat { inner: stack });
+            let hedge = HedgeLayer::new(config, cl).layer(stack);
             Either::with(Apart { inner: hedge })
         }
         None => Either::without(stack),
@@ -54,33 +50,5 @@ where
 
     fn call(&mut self, call: C) -> Self::Future {
         Box::pin(self.inner.call(call))
-    }
-}
-
-/// Gives requests whose bodies are kept twice, by the retry and by the hedge, the type of those
-/// that are kept once. Costs nothing unless the body is a stream, which is boxed.
-#[derive(Clone, Debug)]
-pub struct Flat<S> {
-    inner: S,
-}
-
-impl<S> Service<Call<Request<ReplayBody<AttemptBody>>>> for Flat<S>
-where
-    S: Service<Call<Request<AttemptBody>>>,
-    S::Error: Into<BoxError>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call<Request<ReplayBody<AttemptBody>>>) -> S::Future {
-        let request = call.request.map(|body| {
-            body.flatten().unwrap_or_else(|stream| ReplayBody::once(Body::new(stream)))
-        });
-        self.inner.call(Call::with_words(request, call.words))
     }
 }

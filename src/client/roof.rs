@@ -5,24 +5,29 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{
-    Extensions, Request, Uri,
+    Request, Response, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use pin_project_lite::pin_project;
 use tower_service::Service;
+use tracing::Span;
 
-use super::{Error, InvalidClient};
+use super::{Error, InvalidClient, Parcel, builder::Routes};
 use crate::{
     balance::EndpointStatus,
     body::Body,
     breaker::Breaker,
-    call::{BodyMode, Call, Words},
+    call::{BodyMode, Call, Carrier, Words},
     error::BoxError,
+    idempotency::{IdempotencyConfig, see_to_key},
     time::now,
+    timeout::{Bounded, BoundedBody, Bounds, Elapsed, Http, Limit, Limited, Which},
+    trace::{TraceConfig, Watched},
 };
 
 /// What the roof has to know of the service.
@@ -34,9 +39,11 @@ pub(super) struct Target {
     collects: bool,
 }
 
-/// The roof of the stack. Requests may name the service or only a path of it.
+/// The roof of the stack: all that stands above retry. Requests may name the service or only a
+/// path of it.
 ///
-/// [`Words`] in a request's extensions become the call's own.
+/// [`Words`] come with a [`Call`], or in a request's extensions, where they hold in the place of
+/// the call's.
 #[derive(Clone)]
 pub struct Roof<S> {
     inner: S,
@@ -44,24 +51,22 @@ pub struct Roof<S> {
 }
 
 /// What all clones share.
-struct Shared {
-    target: Target,
-    endpoints: Box<Endpoints>,
-    service_breaker: Option<Breaker>,
+pub(super) struct Shared {
+    pub(super) target: Target,
+    pub(super) routes: Option<Box<Routes>>,
+    pub(super) trace: TraceConfig,
+    pub(super) deadline: Duration,
+    pub(super) idempotency: Option<IdempotencyConfig>,
+    pub(super) endpoints: Box<Endpoints>,
+    pub(super) service_breaker: Option<Breaker>,
 }
 
 /// Looks into a balancer, whatever its type.
 type Endpoints = dyn Fn() -> Vec<EndpointStatus> + Send + Sync;
 
 impl<S> Roof<S> {
-    pub(super) fn new(
-        inner: S,
-        target: Target,
-        endpoints: impl Fn() -> Vec<EndpointStatus> + Send + Sync + 'static,
-        service_breaker: Option<Breaker>,
-    ) -> Self {
-        let endpoints = Box::new(endpoints);
-        Self { inner, shared: Arc::new(Shared { target, endpoints, service_breaker }) }
+    pub(super) fn new(inner: S, shared: Shared) -> Self {
+        Self { inner, shared: Arc::new(shared) }
     }
 
     /// The endpoints that are known now, and how each does.
@@ -83,43 +88,92 @@ impl<S> fmt::Debug for Roof<S> {
     }
 }
 
-impl<S, B> Service<Request<B>> for Roof<S>
+impl<S, B, R> Service<Request<B>> for Roof<S>
 where
     B: Into<Body>,
-    S: Service<Call<Request<Body>>, Error = BoxError>,
+    S: Service<Parcel, Response = Response<R>, Error = BoxError>,
 {
-    type Response = S::Response;
+    type Response = Response<BoundedBody<R>>;
     type Error = Error;
     type Future = RoofFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx).map_err(|error| Error::new(error, now()))
+        self.poll_open(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut request = request.map(Into::into);
-        let mut words: Words = if request.extensions().is_empty() {
-            Words::new()
-        } else {
-            take_words(request.extensions_mut())
-        };
-        let target = &self.shared.target;
-        if target.collects && words.body == BodyMode::Timely {
-            words.body = BodyMode::Collected;
-        }
-        target.complete(request.uri_mut());
-        RoofFuture { inner: self.inner.call(Call::with_words(request, words)) }
+        self.begin(Parcel::new(request, Words::new()))
     }
 }
 
-/// The words that the caller left with a request. Where nothing else is there, nothing stays,
-/// so that the copies for the attempts copy nothing.
-fn take_words(extensions: &mut Extensions) -> Words {
-    let words = extensions.remove().unwrap_or_default();
-    if extensions.is_empty() {
-        *extensions = Extensions::new();
+impl<S, B, R> Service<Call<Request<B>>> for Roof<S>
+where
+    B: Into<Body>,
+    S: Service<Parcel, Response = Response<R>, Error = BoxError>,
+{
+    type Response = Response<BoundedBody<R>>;
+    type Error = Error;
+    type Future = RoofFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_open(cx)
     }
-    words
+
+    fn call(&mut self, call: Call<Request<B>>) -> Self::Future {
+        self.begin(Parcel::new(call.request, call.words))
+    }
+}
+
+impl<S, R> Roof<S>
+where
+    S: Service<Parcel, Response = Response<R>, Error = BoxError>,
+{
+    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(|error| Error::new(error, now()))
+    }
+
+    pub(super) fn begin(&mut self, mut call: Parcel) -> RoofFuture<S::Future> {
+        let shared = &*self.shared;
+        let words = call.words_mut();
+        if shared.target.collects && words.body == BodyMode::Timely {
+            words.body = BodyMode::Collected;
+        }
+        shared.target.complete(call.request_mut().uri_mut());
+        if let (Some(routes), None) = (&shared.routes, call.words().route) {
+            let request = call.request();
+            let route = routes(request.method(), request.uri().path());
+            call.words_mut().route = route;
+        }
+
+        // The call span above the deadline: it covers what the caller waits for, and sees it
+        // end.
+        let watched = Watched::call(&call, &shared.trace);
+        let span = watched.as_deref().map(Watched::span);
+        let _entered = span.as_ref().map(Span::enter);
+
+        // The deadline above retry: it bounds the sum of all attempts, backoffs and the body,
+        // and each attempt gets no more than what is left of it.
+        let Bounds { limited, lasting } = Bounds::of(call.words_mut(), shared.deadline, now());
+        // With nothing left, nothing is begun.
+        if !limited.is_open() {
+            let error = Elapsed::not_begun(Which::Total);
+            return RoofFuture { begun: Begun::failed(error), limited, lasting, watched };
+        }
+
+        // The key above retry and hedge: every attempt of a call carries the same, or the
+        // service could not tell a repetition from a second call.
+        if let Some(config) = &shared.idempotency {
+            if let Err(error) = see_to_key(config, &mut call) {
+                return RoofFuture { begun: Begun::failed(error), limited, lasting, watched };
+            }
+        }
+        RoofFuture {
+            begun: Begun::Called { inner: self.inner.call(call) },
+            limited,
+            lasting,
+            watched,
+        }
+    }
 }
 
 impl Target {
@@ -170,24 +224,102 @@ impl Target {
 pin_project! {
     /// The future of [`Roof`].
     #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
     pub struct RoofFuture<F> {
         #[pin]
-        inner: F,
+        begun: Begun<F>,
+        #[pin]
+        limited: Limited,
+        lasting: Option<Duration>,
+        // None if nobody listens.
+        watched: Option<Box<Watched>>,
+    }
+
+    impl<F> PinnedDrop for RoofFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(watched) = this.watched.take() {
+                watched.record_drop();
+                // What the layers below report while they are dropped belongs to the span.
+                let _entered = watched.enter();
+                this.begun.set(Begun::Ended);
+            }
+        }
     }
 }
 
-impl<F, T> Future for RoofFuture<F>
+pin_project! {
+    #[project = BegunProj]
+    #[derive(Debug)]
+    enum Begun<F> {
+        Called { #[pin] inner: F },
+        /// It was not called, for this reason.
+        Failed { error: Option<BoxError> },
+        Ended,
+    }
+}
+
+impl<F> Begun<F> {
+    fn failed(error: impl Into<BoxError>) -> Self {
+        Self::Failed { error: Some(error.into()) }
+    }
+}
+
+impl<F, B> Future for RoofFuture<F>
 where
-    F: Future<Output = Result<T, BoxError>>,
+    F: Future<Output = Result<Response<B>, BoxError>>,
 {
-    type Output = Result<T, Error>;
+    type Output = Result<Response<BoundedBody<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Not by `map_err`, which moves the response there and back.
-        match self.project().inner.poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Error::new(error, now()))),
+        if self.watched.is_some() { self.poll_watched(cx) } else { self.within_span(cx) }
+    }
+}
+
+impl<F, B> RoofFuture<F>
+where
+    F: Future<Output = Result<Response<B>, BoxError>>,
+{
+    #[cold]
+    fn poll_watched(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<<Self as Future>::Output> {
+        let span = self.watched.as_deref().map(Watched::span);
+        let _entered = span.as_ref().map(Span::enter);
+        let polled = self.as_mut().within_span(cx);
+        if let Poll::Ready(outcome) = &polled {
+            // Ended here and not by whoever drops this future, who may keep it.
+            if let Some(watched) = self.project().watched.take() {
+                watched.record(outcome.as_ref().map_err(Error::cause));
+            }
         }
+        polled
+    }
+
+    #[inline]
+    fn within_span(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
+        let mut this = self.project();
+        let inner = match this.begun.as_mut().project() {
+            BegunProj::Called { inner } => inner,
+            BegunProj::Failed { error } => {
+                let error = error.take().expect("a future is not polled after its end");
+                return Poll::Ready(Err(Error::new(error, now())));
+            }
+            BegunProj::Ended => panic!("polled after it was ready"),
+        };
+        match this.limited.as_mut().enter(|| inner.poll(cx)) {
+            Poll::Ready(Ok(response)) => {
+                let limit = Limit::of(&this.limited, *this.lasting);
+                return Poll::Ready(Ok(Http::limit(response, limit)));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::new(error, now()))),
+            Poll::Pending => {}
+        }
+        ready!(this.limited.as_mut().poll_over(cx));
+        let elapsed = this.limited.elapsed(Which::Total);
+        // Dropped now, so that permits, budget and connection are free when the error is seen.
+        this.limited.enter(|| this.begun.set(Begun::Ended));
+        Poll::Ready(Err(Error::new(elapsed.into(), now())))
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{AttemptBody, Builder, Error, Roof};
+use super::{AttemptBody, Builder, Error, Parcel, Roof};
 use crate::{
     balance::EndpointStatus,
     body::{Body, TakeWhole},
@@ -32,7 +32,7 @@ pub struct Client {
 
 /// The stack with its type erased: one box for each call, at the roof, nowhere else.
 trait Erased: Send + Sync {
-    fn send(&self, request: Request<Body>) -> Sending;
+    fn send(&self, call: Parcel) -> Sending;
 
     fn endpoints(&self) -> Vec<EndpointStatus>;
 
@@ -57,7 +57,7 @@ impl Client {
 
     pub(super) fn new<S, B>(stack: Roof<S>) -> Self
     where
-        S: Service<Call<Request<Body>>, Response = Response<B>, Error = BoxError>,
+        S: Service<Parcel, Response = Response<B>, Error = BoxError>,
         S: Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
         B: http_body::Body + TakeWhole + Send + 'static,
@@ -67,13 +67,15 @@ impl Client {
         Self { stack: Arc::new(Whole(stack)) }
     }
 
-    /// Sends a request. Its URI may be a path alone.
+    /// Sends a request, or a [`Call`]: a request with [words](crate::call::Words) about it. (They
+    /// may also be in the request's extensions.) Its URI may be a path alone.
     ///
     /// # Errors
     ///
     /// [`Error`] if there is no response. A response of any status is `Ok`.
-    pub fn send<B: Into<Body>>(&self, request: Request<B>) -> Sending {
-        self.stack.send(request.map(Into::into))
+    pub fn send<B: Into<Body>>(&self, call: impl Into<Call<Request<B>>>) -> Sending {
+        let Call { request, words } = call.into();
+        self.stack.send(Parcel::new(request, words))
     }
 
     /// The endpoints that are known now, and how each does.
@@ -93,18 +95,18 @@ struct Whole<S>(Roof<S>);
 
 impl<S, B> Erased for Whole<S>
 where
-    S: Service<Call<Request<Body>>, Response = Response<B>, Error = BoxError>,
+    S: Service<Parcel, Response = Response<B>, Error = BoxError>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     B: http_body::Body + TakeWhole + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    fn send(&self, request: Request<Body>) -> Sending {
+    fn send(&self, call: Parcel) -> Sending {
         let mut stack = self.0.clone();
         let future = Box::pin(async move {
-            poll_fn(|cx| Service::<Request<Body>>::poll_ready(&mut stack, cx)).await?;
-            let response = stack.call(request).await?;
+            poll_fn(|cx| stack.poll_open(cx)).await?;
+            let response = stack.begin(call).await?;
             // A body that was collected is whole: it needs none of its wrappers any more.
             Ok(response.map(|mut body| match body.take_whole() {
                 Some(whole) => Body::full(whole),
@@ -123,20 +125,27 @@ where
     }
 }
 
-impl<B: Into<Body>> Service<Request<B>> for Client {
-    type Response = Response<Body>;
-    type Error = Error;
-    type Future = Sending;
+macro_rules! serve {
+    ($call:ty) => {
+        impl<B: Into<Body>> Service<$call> for Client {
+            type Response = Response<Body>;
+            type Error = Error;
+            type Future = Sending;
 
-    /// Always ready: a call waits in its own future, where its deadline counts.
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
+            /// Always ready: a call waits in its own future, where its deadline counts.
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+                Poll::Ready(Ok(()))
+            }
 
-    fn call(&mut self, request: Request<B>) -> Sending {
-        self.send(request)
-    }
+            fn call(&mut self, call: $call) -> Sending {
+                self.send(call)
+            }
+        }
+    };
 }
+
+serve!(Request<B>);
+serve!(Call<Request<B>>);
 
 impl Future for Sending {
     type Output = Result<Response<Body>, Error>;

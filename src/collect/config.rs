@@ -1,5 +1,7 @@
 //! Which bodies are collected, and how much of them.
 
+use crate::call::BodyMode;
+
 /// How many bytes of a body are collected: 1 MiB. Far above the answer to a usual call, and
 /// still little enough that a thousand of them fit in a gibibyte; gRPC's libraries, which hold
 /// whole messages too, stop at 4 MiB.
@@ -24,6 +26,15 @@ impl CollectConfig {
     pub const fn cap(mut self, bytes: usize) -> Self {
         self.cap = bytes;
         self
+    }
+
+    /// How many bytes are collected of such a body; none for one that is left as it is.
+    pub(crate) const fn cap_for(self, mode: BodyMode) -> Option<usize> {
+        match mode {
+            BodyMode::Collected => Some(self.cap),
+            BodyMode::Timely if self.always => Some(self.cap),
+            BodyMode::Timely | BodyMode::Lasting { .. } => None,
+        }
     }
 
     /// Whether it collects nothing but empty bodies.

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -32,8 +33,9 @@ pin_project! {
     }
 }
 
+/// A response whose body is being read.
 #[derive(Debug)]
-struct Collecting<B> {
+pub(crate) struct Collecting<B> {
     parts: Parts,
     body: B,
     pieces: Pieces,
@@ -70,23 +72,15 @@ where
             match state.as_mut().project() {
                 Project::Head { inner, cap } => {
                     let response = ready!(inner.poll(cx)).map_err(Into::into)?;
-                    let fits = |&cap: &usize| response.body().size_hint().lower() <= cap as u64;
-                    let Some(cap) = cap.filter(fits) else {
-                        return Poll::Ready(Ok(response.map(Body::new)));
-                    };
-                    if response.body().is_end_stream() {
-                        return Poll::Ready(Ok(response.map(|_| Body::empty())));
+                    match Collecting::begin(response, *cap) {
+                        ControlFlow::Break(response) => return Poll::Ready(Ok(response)),
+                        ControlFlow::Continue(begun) => {
+                            state.set(State::Body { collecting: Some(begun) });
+                        }
                     }
-                    let (parts, body) = response.into_parts();
-                    let pieces = Pieces::new(cap);
-                    let collecting = Collecting { parts, body, pieces, trailers: None };
-                    state.set(State::Body { collecting: Some(collecting) });
                 }
-                Project::Body { collecting: slot } => {
-                    let collecting = slot.as_mut().expect("a future is not polled after its end");
-                    let end = ready!(collecting.poll(cx));
-                    let collected = slot.take().expect("it was there a line ago");
-                    return Poll::Ready(end.map(|end| collected.finish(end)).map_err(Into::into));
+                Project::Body { collecting } => {
+                    return Collecting::poll_whole(collecting, cx).map_err(Into::into);
                 }
             }
         }
@@ -99,6 +93,36 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    /// Begins to collect up to `cap` bytes of a response's body, unless there is nothing to
+    /// collect or it is known not to fit: then the response is handed on as it is.
+    #[inline]
+    pub(crate) fn begin(
+        response: Response<B>,
+        cap: Option<usize>,
+    ) -> ControlFlow<Response<Body>, Self> {
+        let fits = |&cap: &usize| response.body().size_hint().lower() <= cap as u64;
+        let Some(cap) = cap.filter(fits) else {
+            return ControlFlow::Break(response.map(Body::new));
+        };
+        if response.body().is_end_stream() {
+            return ControlFlow::Break(response.map(|_| Body::empty()));
+        }
+        let (parts, body) = response.into_parts();
+        let pieces = Pieces::new(cap);
+        ControlFlow::Continue(Self { parts, body, pieces, trailers: None })
+    }
+
+    /// Reads on to the end of the body, or of what fits, and makes the response of it.
+    pub(crate) fn poll_whole(
+        slot: &mut Option<Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<Body>, BrokenBody>> {
+        let collecting = slot.as_mut().expect("a body is not collected after its end");
+        let end = ready!(collecting.poll(cx));
+        let collected = slot.take().expect("it was there a line ago");
+        Poll::Ready(end.map(|end| collected.finish(end)))
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<End, BrokenBody>> {
         while let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             let frame = frame.map_err(|error| BrokenBody::new(self.pieces.len(), error.into()))?;

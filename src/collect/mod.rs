@@ -74,6 +74,7 @@ mod over;
 mod service;
 mod state;
 
+pub(crate) use self::future::Collecting;
 pub use self::{
     config::{CollectConfig, DEFAULT_CAP},
     error::BrokenBody,

@@ -6,11 +6,7 @@ use http::Response;
 use tower_service::Service;
 
 use super::{CollectConfig, future::CollectFuture};
-use crate::{
-    body::Body,
-    call::{BodyMode, Carrier},
-    error::BoxError,
-};
+use crate::{body::Body, call::Carrier, error::BoxError};
 
 /// The service of [`CollectLayer`](super::CollectLayer).
 #[derive(Clone, Copy, Debug)]
@@ -22,14 +18,6 @@ pub struct Collect<S> {
 impl<S> Collect<S> {
     pub(super) const fn new(inner: S, config: CollectConfig) -> Self {
         Self { inner, config }
-    }
-
-    fn cap(&self, mode: BodyMode) -> Option<usize> {
-        match mode {
-            BodyMode::Collected => Some(self.config.cap),
-            BodyMode::Timely if self.config.always => Some(self.config.cap),
-            BodyMode::Timely | BodyMode::Lasting { .. } => None,
-        }
     }
 }
 
@@ -52,7 +40,7 @@ where
 
     fn call(&mut self, request: C) -> Self::Future {
         let mode = request.words().map(|words| words.body).unwrap_or_default();
-        let cap = self.cap(mode);
+        let cap = self.config.cap_for(mode);
         CollectFuture::new(self.inner.call(request), cap)
     }
 }

@@ -82,9 +82,9 @@
 //! # What travels with a call
 //!
 //! Its deadline, its attempt, the endpoints already tried, whether it has a key, and its trace:
-//! the [`Words`](crate::call::Words). The client's stack carries them beside the request, at no
-//! allocation; a layer used alone finds them in the extensions of an [`http::Request`]. A caller
-//! may set some:
+//! the [`Words`](crate::call::Words). The client's stack carries them beside the request, both in
+//! one box; a layer used alone finds them in a [`Call`](crate::call::Call), at no allocation, or
+//! in the extensions of an [`http::Request`]. A caller may set some:
 //!
 //! ```
 //! use std::time::Duration;

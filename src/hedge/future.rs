@@ -70,8 +70,7 @@ where
         let tried = words.map(|words| words.tried).unwrap_or_default();
         let repeatable = is_repeatable(&call);
         let (replayer, first, second) = if repeatable {
-            let mut replayer = call.replayer(shared.config.replay_cap);
-            let first = replayer.attempt().expect("nothing has been read of the body yet");
+            let (first, replayer) = call.begin(shared.config.replay_cap);
             let sleep = Sleep::until(after(now(), shared.config.delay));
             (Some(replayer), first, Second::Waiting { sleep })
         } else {

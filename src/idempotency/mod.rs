@@ -95,6 +95,7 @@ mod layer;
 mod service;
 mod uuid;
 
+pub(crate) use self::service::see_to_key;
 pub use self::{
     config::{DEFAULT_HEADER, DEFAULT_METHODS, IdempotencyConfig, InvalidIdempotency, Quoting},
     error::{BelowRetry, InvalidKey},

@@ -42,18 +42,26 @@ where
     }
 
     fn call(&mut self, mut call: C) -> Self::Future {
-        if let Some(config) = &self.config {
-            match key(config, &mut call) {
-                Ok(true) => call.words_mut().keyed = true,
-                Ok(false) => {}
-                Err(error) => return KeyedFuture::failed(error),
-            }
+        match self.config.as_ref().map_or(Ok(()), |config| see_to_key(config, &mut call)) {
+            Ok(()) => KeyedFuture::called(self.inner.call(call)),
+            Err(error) => KeyedFuture::failed(error),
         }
-        KeyedFuture::called(self.inner.call(call))
     }
 }
 
-/// Sees to the key of a call, and says whether it has one.
+/// Gives a call its key, unless it brought one or needs none, and remembers that it has one.
+pub(crate) fn see_to_key<C>(config: &IdempotencyConfig, call: &mut C) -> Result<(), BoxError>
+where
+    C: Carrier,
+    C::Request: HttpHead,
+{
+    if key(config, call)? {
+        call.words_mut().keyed = true;
+    }
+    Ok(())
+}
+
+/// Whether a call has a key, which it is given where it is to have one.
 fn key<C>(config: &IdempotencyConfig, call: &mut C) -> Result<bool, BoxError>
 where
     C: Carrier,

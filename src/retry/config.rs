@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, num::NonZeroU32, time::Duration};
 
-use super::Policy;
+use super::{LivePolicy, Policy, policies::Policies};
 use crate::{
     algo::backoff::Backoff, budget::Budget, call::DEFAULT_REPLAY_CAP, entropy::Entropy,
     event::Observer,
@@ -17,7 +17,7 @@ pub const DEFAULT_PUSHBACK_CAP: Duration = Duration::from_secs(5);
 /// The settings of a [`RetryLayer`](super::RetryLayer).
 #[derive(Debug)]
 pub struct RetryConfig {
-    pub(super) policy: Policy,
+    pub(super) policies: Policies,
     pub(super) replay_cap: usize,
     pub(super) budget: Option<Budget>,
     pub(super) entropy: Entropy,
@@ -29,7 +29,7 @@ impl RetryConfig {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            policy: Policy::default(),
+            policies: Policies::default(),
             replay_cap: DEFAULT_REPLAY_CAP,
             budget: Some(Budget::default()),
             entropy: Entropy::system(),
@@ -43,21 +43,21 @@ impl RetryConfig {
     ///
     /// [`InvalidRetry`] if it is 0.
     pub fn max_attempts(mut self, attempts: u32) -> Result<Self, InvalidRetry> {
-        self.policy.max_attempts = NonZeroU32::new(attempts).ok_or(InvalidRetry)?;
+        self.policies.own.max_attempts = NonZeroU32::new(attempts).ok_or(InvalidRetry)?;
         Ok(self)
     }
 
     /// How long to wait before another attempt.
     #[must_use]
     pub const fn backoff(mut self, backoff: Backoff) -> Self {
-        self.policy.backoff = backoff;
+        self.policies.own.backoff = backoff;
         self
     }
 
     /// How much longer than the backoff a service may make a call wait.
     #[must_use]
     pub const fn pushback_cap(mut self, cap: Duration) -> Self {
-        self.policy.pushback_cap = cap;
+        self.policies.own.pushback_cap = cap;
         self
     }
 
@@ -103,10 +103,31 @@ impl RetryConfig {
         self
     }
 
-    /// How a failure is decided on.
+    /// Decides by `policy` about the calls whose words name this
+    /// [route](crate::call::Words::route), in the place of the settings above.
     #[must_use]
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn route(mut self, route: &'static str, policy: Policy) -> Self {
+        self.policies.set(route, policy);
+        self
+    }
+
+    /// Decides by what `policy` holds when a failure is known, in the place of the settings above:
+    /// for a policy that changes while calls are made. Routes of their own stay as they are.
+    #[must_use]
+    pub fn live(mut self, policy: LivePolicy) -> Self {
+        self.policies.live = Some(policy);
+        self
+    }
+
+    /// How a failure is decided on, at present, unless its call names a route of its own.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policies.of(None)
+    }
+
+    /// All policies, at present.
+    pub(crate) fn all_policies(&self) -> impl Iterator<Item = Policy> + '_ {
+        self.policies.all()
     }
 }
 

@@ -59,6 +59,21 @@
 //! breaker) says exactly when to ask again: it is waited for if that lies within the cap and the
 //! deadline, and not at all otherwise.
 //!
+//! # Unprocessed
+//!
+//! A request that a server which works has provably not looked at (HTTP/2's `REFUSED_STREAM`, a
+//! stream above the last id of a `GOAWAY`, a pooled connection that had died) is sent again
+//! whatever its method, and counts as no attempt and costs no budget: the first time at once,
+//! then after the backoff, until the deadline (gRPC's transparent retries, proposal A6, stop
+//! after the first). A server that closes each connection after so many requests does that to
+//! many calls a second.
+//!
+//! # Policies of their own
+//!
+//! One layer may hold several [policies](Policy): for calls whose words name a
+//! [route](crate::call::Words::route), see [`RetryConfig::route`], and one that changes at run
+//! time, see [`RetryConfig::live`].
+//!
 //! # Errors
 //!
 //! When no further attempt is made the caller gets the last real outcome: a response as it is
@@ -80,6 +95,8 @@ mod config;
 mod error;
 mod future;
 mod layer;
+mod ongoing;
+mod policies;
 mod service;
 mod state;
 
@@ -88,6 +105,7 @@ pub use self::{
     error::GaveUp,
     future::RetryFuture,
     layer::RetryLayer,
+    policies::LivePolicy,
     service::Retry,
     state::{Decision, Failure, Policy, StopReason},
 };

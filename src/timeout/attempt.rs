@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -14,11 +14,12 @@ use tower_service::Service;
 use super::{
     config::{InvalidTimeout, checked},
     error::{Elapsed, Which},
+    limited::Limited,
 };
 use crate::{
-    call::{Carrier, Trail, mark_not_waking},
+    call::Carrier,
     error::BoxError,
-    time::{Sleep, after, now},
+    time::{after, now},
 };
 
 /// Bounds each attempt by a limit, or by what is left of the call's deadline if that is less.
@@ -69,20 +70,21 @@ where
 
     fn call(&mut self, call: C) -> Self::Future {
         let now = now();
-        let own = after(now, self.limit);
-        let expires =
-            call.words().and_then(|words| words.deadline).map_or(own, |deadline| own.min(deadline));
-        let mut trail = Trail::expiring(Some(expires));
+        let deadline = call.words().and_then(|words| words.deadline);
+        let mut limited = Limited::new(now, expiry(self.limit, deadline, now));
         AttemptTimeoutFuture {
-            // With nothing left of the deadline, the attempt is not begun. Within the trail, for
+            // With nothing left of the deadline, the attempt is not begun. Within the limit, for
             // whoever beneath tells the service how long it is waited for.
-            inner: (expires > now).then(|| trail.enter(|| self.inner.call(call))),
-            sleep: None,
-            trail,
-            expires,
-            began: now,
+            inner: limited.is_open().then(|| limited.begin(|| self.inner.call(call))),
+            limited,
         }
     }
+}
+
+/// When an attempt ends that begins now: after its own limit, or with the call.
+pub(crate) fn expiry(limit: Duration, deadline: Option<Instant>, now: Instant) -> Instant {
+    let own = after(now, limit);
+    deadline.map_or(own, |deadline| own.min(deadline))
 }
 
 pin_project! {
@@ -91,20 +93,8 @@ pin_project! {
     pub struct AttemptTimeoutFuture<F> {
         #[pin]
         inner: Option<F>,
-        // Armed when the attempt is first waited for.
         #[pin]
-        sleep: Option<Sleep>,
-        trail: Trail,
-        expires: Instant,
-        began: Instant,
-    }
-
-    impl<F> PinnedDrop for AttemptTimeoutFuture<F> {
-        fn drop(this: Pin<&mut Self>) {
-            if this.sleep.is_some() {
-                mark_not_waking();
-            }
-        }
+        limited: Limited,
     }
 }
 
@@ -120,23 +110,14 @@ where
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(Err(Elapsed::not_begun(Which::Attempt).into()));
         };
-        if let Poll::Ready(result) = this.trail.enter(|| inner.poll(cx)) {
+        if let Poll::Ready(result) = this.limited.as_mut().enter(|| inner.poll(cx)) {
             return Poll::Ready(result.map_err(Into::into));
         }
-        if this.sleep.is_none() {
-            this.sleep.set(Some(Sleep::until(*this.expires)));
-        }
-        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
-            if sleep.poll(cx).is_pending() {
-                this.trail.mark_waking(*this.expires);
-                return Poll::Pending;
-            }
-        }
-        let limit = this.expires.saturating_duration_since(*this.began);
-        let sent = this.trail.sent();
+        ready!(this.limited.as_mut().poll_over(cx));
+        let elapsed = this.limited.elapsed(Which::Attempt);
         // Dropped now, so that it frees its connection before anybody reacts to the error.
-        this.trail.enter(|| this.inner.set(None));
-        Poll::Ready(Err(Elapsed::new(Which::Attempt, limit, sent).into()))
+        this.limited.enter(|| this.inner.set(None));
+        Poll::Ready(Err(elapsed.into()))
     }
 }
 

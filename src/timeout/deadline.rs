@@ -4,7 +4,7 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -16,11 +16,12 @@ use super::{
     body::{Bounded, Http, Limit, Plain},
     config::{InvalidTimeout, checked},
     error::{Elapsed, Which},
+    limited::Limited,
 };
 use crate::{
-    call::{BodyMode, Carrier, Trail},
+    call::{BodyMode, Carrier, Words},
     error::BoxError,
-    time::{Sleep, after, now},
+    time::{after, now},
 };
 
 /// Gives each call a deadline, to the last byte of its response's body.
@@ -103,25 +104,33 @@ where
     }
 
     fn call(&mut self, mut call: C) -> Self::Future {
-        let now = now();
-        let words = call.words_mut();
-        let own = after(now, self.limit);
+        let Bounds { limited, lasting } = Bounds::of(call.words_mut(), self.limit, now());
+        DeadlineFuture {
+            // With nothing left, nothing is begun.
+            inner: if limited.is_open() { Some(self.inner.call(call)) } else { None },
+            limited,
+            lasting,
+            kind: PhantomData,
+        }
+    }
+}
+
+/// What bounds one call, and its response's body.
+pub(crate) struct Bounds {
+    pub(crate) limited: Limited,
+    pub(crate) lasting: Option<Duration>,
+}
+
+impl Bounds {
+    /// Gives a call that begins now its deadline, unless it came with an earlier one.
+    pub(crate) fn of(words: &mut Words, limit: Duration, now: Instant) -> Self {
+        let own = after(now, limit);
         words.shorten(own);
-        let deadline = words.deadline.unwrap_or(own);
         let lasting = match words.body {
             BodyMode::Lasting { idle } => Some(idle),
             _ => None,
         };
-        DeadlineFuture {
-            // With nothing left, nothing is begun.
-            inner: if deadline <= now { None } else { Some(self.inner.call(call)) },
-            sleep: None,
-            trail: Trail::expiring(Some(deadline)),
-            deadline,
-            began: now,
-            lasting,
-            kind: PhantomData,
-        }
+        Self { limited: Limited::new(now, words.deadline.unwrap_or(own)), lasting }
     }
 }
 
@@ -131,13 +140,8 @@ pin_project! {
     pub struct DeadlineFuture<F, K> {
         #[pin]
         inner: Option<F>,
-        // None while a timer of an attempt below wakes in time: one is enough, and this one
-        // would be the later.
         #[pin]
-        sleep: Option<Sleep>,
-        trail: Trail,
-        deadline: Instant,
-        began: Instant,
+        limited: Limited,
         lasting: Option<Duration>,
         kind: PhantomData<fn() -> K>,
     }
@@ -156,30 +160,17 @@ where
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(Err(Elapsed::not_begun(Which::Total).into()));
         };
-        if let Poll::Ready(result) = this.trail.enter(|| inner.poll(cx)) {
-            let limit = match this.lasting {
-                Some(idle) => Limit::idle(*idle),
-                None => Limit::until(*this.deadline, *this.began),
-            };
+        if let Poll::Ready(result) = this.limited.as_mut().enter(|| inner.poll(cx)) {
             return Poll::Ready(match result {
-                Ok(response) => Ok(K::limit(response, limit)),
+                Ok(response) => Ok(K::limit(response, Limit::of(&this.limited, *this.lasting))),
                 Err(error) => Err(error.into()),
             });
         }
-        if this.sleep.is_none() {
-            if this.trail.wakes() {
-                return Poll::Pending;
-            }
-            this.sleep.set(Some(Sleep::until(*this.deadline)));
-        }
-        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
-            std::task::ready!(sleep.poll(cx));
-        }
-        let limit = this.deadline.saturating_duration_since(*this.began);
-        let sent = this.trail.sent();
+        ready!(this.limited.as_mut().poll_over(cx));
+        let elapsed = this.limited.elapsed(Which::Total);
         // Dropped now, so that permits, budget and connection are free when the error is seen.
-        this.trail.enter(|| this.inner.set(None));
-        Poll::Ready(Err(Elapsed::new(Which::Total, limit, sent).into()))
+        this.limited.enter(|| this.inner.set(None));
+        Poll::Ready(Err(elapsed.into()))
     }
 }
 
@@ -237,14 +228,14 @@ mod tests {
             let layer = DeadlineLayer::plain(limit).expect("sound");
             let mut future = Box::pin(layer.layer(pending()).call(Call::new(())));
             assert!(future.as_mut().poll(&mut cx).is_pending());
-            assert!(future.sleep.is_none(), "{limit:?}");
+            assert!(!future.limited.is_armed(), "{limit:?}");
         }
         let bare =
             tower::service_fn(|_: Call<()>| std::future::pending::<Result<(), Infallible>>());
         let layer = DeadlineLayer::plain(Duration::from_secs(1)).expect("sound");
         let mut future = Box::pin(layer.layer(bare).call(Call::new(())));
         assert!(future.as_mut().poll(&mut cx).is_pending());
-        assert!(future.sleep.is_some(), "nothing below wakes");
+        assert!(future.limited.is_armed(), "nothing below wakes");
     }
 
     /// Goal: who relies on a timer below is woken, whatever becomes of that timer. Method: a

@@ -42,7 +42,7 @@ impl Elapsed {
     }
 
     /// There was nothing left, so nothing was begun: nobody was called, and nobody is to blame.
-    pub(super) const fn not_begun(which: Which) -> Self {
+    pub(crate) const fn not_begun(which: Which) -> Self {
         let retry = Self::new(which, Duration::ZERO, Sent::No).mark.verdict().retry;
         let verdict = Verdict::new(Blame::Nobody, Sent::No, retry);
         Self { which, limit: Duration::ZERO, mark: Mark::new(verdict).named("timeout") }

@@ -118,9 +118,11 @@ mod config;
 mod deadline;
 mod error;
 mod header;
+mod limited;
 mod outgoing;
 pub mod wire;
 
+pub(crate) use self::{attempt::expiry, deadline::Bounds, limited::Limited, outgoing::tell};
 pub use self::{
     attempt::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer},
     body::{Bounded, BoundedBody, Http, Limit, Plain},

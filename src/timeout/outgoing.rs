@@ -90,12 +90,21 @@ where
 
     fn call(&mut self, mut call: C) -> S::Future {
         if let Some(header) = &self.header {
-            if let Some(ends) = awaited_until(call.words(), current_expiry()) {
-                let left = ends.saturating_duration_since(now());
-                header.write(call.request_mut().headers_mut(), left);
-            }
+            tell(header, &mut call);
         }
         self.inner.call(call)
+    }
+}
+
+/// Writes into an attempt's headers how long its answer is waited for, if anybody limits it.
+pub(crate) fn tell<C>(header: &DeadlineHeader, call: &mut C)
+where
+    C: Carrier,
+    C::Request: HttpHead,
+{
+    if let Some(ends) = awaited_until(call.words(), current_expiry()) {
+        let left = ends.saturating_duration_since(now());
+        header.write(call.request_mut().headers_mut(), left);
     }
 }
 

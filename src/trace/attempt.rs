@@ -5,16 +5,10 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower_layer::Layer;
 use tower_service::Service;
-use tracing::{Span, field::Empty};
 
-use super::{
-    config::TraceConfig,
-    describe::{self, Url},
-    future::{ResponseFuture, nobody_listens},
-    parent,
-};
+use super::{config::TraceConfig, future::ResponseFuture, watched::Watched};
 use crate::{
-    call::{AttemptKind, Carrier, HttpHead, Trail, Words},
+    call::{Carrier, HttpHead, Trail},
     entropy::Entropy,
     error::BoxError,
 };
@@ -76,56 +70,14 @@ where
     }
 
     fn call(&mut self, mut call: C) -> Self::Future {
-        let span = open(call.request(), call.words(), &self.config);
-        parent::propagate(&span, &mut call, &self.entropy);
-        if span.is_disabled() {
+        let Some(watched) = Watched::attempt(&mut call, &self.config, &self.entropy) else {
             return ResponseFuture::bare(self.inner.call(call));
-        }
-        let asked = call.words().map(Words::asked).unwrap_or_default();
+        };
         let mut trail = Trail::new();
-        let inner = span.in_scope(|| trail.enter(|| self.inner.call(call)));
-        ResponseFuture::new(inner, span, asked, Some(trail))
-    }
-}
-
-fn open<R: HttpHead>(request: &R, words: Option<&Words>, config: &TraceConfig) -> Span {
-    if nobody_listens() {
-        return Span::none();
-    }
-    // The fields are made within the macro, so only if the span is wanted.
-    tracing::info_span!(
-        target: "buttress",
-        "attempt",
-        "otel.kind" = "client",
-        "otel.name" = describe::name(request, config),
-        "otel.status_code" = Empty,
-        "otel.status_description" = Empty,
-        "http.request.method" = describe::method(request, config),
-        "http.request.method_original" = describe::method_original(request, config),
-        "http.request.resend_count" = resend_count(words),
-        "server.address" = describe::address(request),
-        "server.port" = describe::port(request),
-        "url.full" = %Url { request, config },
-        "buttress.attempt.kind" = words.map(kind),
-        "http.response.status_code" = Empty,
-        "error.type" = Empty,
-        "network.peer.address" = Empty,
-        "network.peer.port" = Empty,
-        "network.protocol.version" = Empty,
-    )
-}
-
-/// Absent on the first attempt, and outside of any retry.
-fn resend_count(words: Option<&Words>) -> Option<i64> {
-    let attempt = words.map_or(0, |words| words.attempt);
-    (attempt > 1).then(|| i64::from(attempt) - 1)
-}
-
-const fn kind(words: &Words) -> &'static str {
-    match words.kind {
-        AttemptKind::First => "first",
-        AttemptKind::Retry => "retry",
-        AttemptKind::Hedge => "hedge",
-        AttemptKind::Transparent => "transparent",
+        let inner = {
+            let _entered = watched.enter();
+            trail.enter(|| self.inner.call(call))
+        };
+        ResponseFuture::new(inner, watched, Some(trail))
     }
 }

@@ -5,14 +5,8 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower_layer::Layer;
 use tower_service::Service;
-use tracing::{Span, field::Empty};
 
-use super::{
-    config::TraceConfig,
-    describe,
-    future::{ResponseFuture, nobody_listens},
-    parent,
-};
+use super::{config::TraceConfig, future::ResponseFuture, watched::Watched};
 use crate::{
     call::{Carrier, HttpHead},
     error::BoxError,
@@ -67,35 +61,13 @@ where
     }
 
     fn call(&mut self, call: C) -> Self::Future {
-        let span = open(call.request(), &self.config);
-        if span.is_disabled() {
+        let Some(watched) = Watched::call(&call, &self.config) else {
             return ResponseFuture::bare(self.inner.call(call));
-        }
-        let words = call.words();
-        parent::adopt(&span, words.and_then(|words| words.trace.as_ref()));
-        let asked = words.map(|words| words.asked()).unwrap_or_default();
-        let inner = span.in_scope(|| self.inner.call(call));
-        ResponseFuture::new(inner, span, asked, None)
+        };
+        let inner = {
+            let _entered = watched.enter();
+            self.inner.call(call)
+        };
+        ResponseFuture::new(inner, watched, None)
     }
-}
-
-fn open<R: HttpHead>(request: &R, config: &TraceConfig) -> Span {
-    if nobody_listens() {
-        return Span::none();
-    }
-    // The fields are made within the macro, so only if the span is wanted.
-    tracing::info_span!(
-        target: "buttress",
-        "call",
-        "otel.kind" = "internal",
-        "otel.name" = %format_args!("call {}", describe::name(request, config)),
-        "otel.status_code" = Empty,
-        "otel.status_description" = Empty,
-        "http.request.method" = describe::method(request, config),
-        "http.request.method_original" = describe::method_original(request, config),
-        "server.address" = describe::address(request),
-        "server.port" = describe::port(request),
-        "http.response.status_code" = Empty,
-        "error.type" = Empty,
-    )
 }

@@ -133,7 +133,10 @@ mod describe;
 mod future;
 mod outcome;
 mod parent;
+mod spans;
+mod watched;
 
+pub(crate) use self::watched::Watched;
 pub use self::{
     attempt::{AttemptSpan, AttemptSpanLayer},
     call::{CallSpan, CallSpanLayer},

@@ -8,7 +8,7 @@ use tracing::{Span, field::display};
 use crate::{
     classify::{Blame, Mark, Sent, Verdict, verdict_on_error},
     endpoint::Refusal,
-    error::{BoxError, find, sources},
+    error::{find, sources},
 };
 
 /// `error.type` of what a deadline or timeout cut off.
@@ -20,7 +20,7 @@ const OTHER: &str = "_OTHER";
 ///
 /// A status of 400 and above is an error for a client; below, the status stays unset, since
 /// "OK" is for the application to say.
-pub(super) fn record<B>(span: &Span, outcome: &Result<Response<B>, BoxError>) {
+pub(super) fn record<B>(span: &Span, outcome: Result<&Response<B>, &(dyn StdError + 'static)>) {
     match outcome {
         Ok(response) => {
             let status = response.status();
@@ -33,8 +33,8 @@ pub(super) fn record<B>(span: &Span, outcome: &Result<Response<B>, BoxError>) {
             }
         }
         Err(error) => {
-            record_error(span, error_type(&**error));
-            span.record("otel.status_description", display(Chain(&**error)));
+            record_error(span, error_type(error));
+            span.record("otel.status_description", display(Chain(error)));
         }
     }
 }
@@ -128,6 +128,7 @@ impl fmt::Display for Chain<'_> {
 mod tests {
     use super::*;
     use crate::classify::Retry;
+    use crate::error::BoxError;
 
     /// An error with something beneath it.
     #[derive(Debug)]

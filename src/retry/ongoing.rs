@@ -1,0 +1,310 @@
+//! What is known of a call between its attempts, and what follows from it.
+
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use super::{Decision, GaveUp, StopReason, layer::Shared, state::Failure};
+use crate::{
+    algo::bucket::Withdrawal,
+    budget::Deposit,
+    call::{
+        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
+        Words, is_repeatable, mark_sent_before, mark_unsent,
+    },
+    classify::{Blame, Classify, Sent, Settle, Verdict},
+    error::BoxError,
+    event::Event,
+    time::{after, now},
+};
+
+/// One call, whichever attempt of it is under way.
+pub(super) struct Ongoing<P, R> {
+    replayer: Option<P>,
+    asked: Asked,
+    route: Option<&'static str>,
+    repeatable: bool,
+    /// The attempt under way; the first is 1.
+    number: u32,
+    /// How many of them a server that works turned away unlooked at: they count as none.
+    turned_away: u32,
+    /// Why the attempt under way was made.
+    kind: AttemptKind,
+    tried: Tried,
+    trail: Trail,
+    began: Instant,
+    backoff: Duration,
+    withdrawal: Option<Withdrawal>,
+    history: Vec<Attempt>,
+    /// The last outcome; a refusal by this program itself takes the place of no real one.
+    // In a box, so that no call that succeeds at once makes room for it.
+    last: Option<Box<(R, Verdict)>>,
+}
+
+impl<P, R> Ongoing<P, R> {
+    /// A call before its first attempt.
+    #[inline]
+    pub(super) fn new<C: Carrier + Replay>(call: &C) -> Self {
+        let words = call.words();
+        Self {
+            replayer: None,
+            asked: words.map(Words::asked).unwrap_or_default(),
+            route: words.and_then(|words| words.route),
+            repeatable: is_repeatable(call),
+            number: 1,
+            turned_away: 0,
+            kind: AttemptKind::First,
+            tried: words.map(|words| words.tried).unwrap_or_default(),
+            trail: Trail::new(),
+            began: now(),
+            backoff: Duration::ZERO,
+            withdrawal: None,
+            history: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// With what makes the further attempts, unless there is to be only one.
+    #[inline]
+    pub(super) fn keeping(mut self, replayer: Option<P>) -> Self {
+        self.replayer = replayer;
+        self
+    }
+
+    pub(super) const fn asked(&self) -> Asked {
+        self.asked
+    }
+
+    pub(super) const fn route(&self) -> Option<&'static str> {
+        self.route
+    }
+
+    /// The trail of the attempt under way.
+    pub(super) const fn trail(&mut self) -> &mut Trail {
+        &mut self.trail
+    }
+
+    /// Whether nothing has failed yet.
+    pub(super) const fn is_first_try(&self) -> bool {
+        self.history.is_empty()
+    }
+}
+
+/// How a call ended.
+pub(super) struct Ended<R> {
+    result: R,
+    verdict: Verdict,
+    /// Why there was no further attempt, unless it succeeded.
+    reason: Option<StopReason>,
+}
+
+impl<P, T> Ongoing<P, Result<T, BoxError>>
+where
+    P: Replayer<Attempt: Carrier>,
+{
+    /// Says what follows an attempt, unless that was a success at the first try: another one
+    /// from an instant on, or the call's end.
+    pub(super) fn judge<Cl: Classify<T>>(
+        &mut self,
+        result: Result<T, BoxError>,
+        verdict: Verdict,
+        shared: &Shared<Cl>,
+    ) -> ControlFlow<Ended<Result<T, BoxError>>, Instant> {
+        let now = now();
+        self.remember(&result, verdict, now, &shared.classifier);
+        if verdict.is_success() {
+            return ControlFlow::Break(Ended { result, verdict, reason: None });
+        }
+        let decision = self.decide(verdict, is_local(&result, verdict), now, shared);
+        let (delay, withdrawal) = match decision {
+            Ok(granted) => granted,
+            Err(reason) => {
+                self.report(reason, verdict, shared);
+                if is_local(&result, verdict) {
+                    self.close(true, shared);
+                }
+                let (result, verdict) = self.weightier(result, verdict);
+                return ControlFlow::Break(Ended { result, verdict, reason: Some(reason) });
+            }
+        };
+        self.close(is_local(&result, verdict), shared);
+        self.withdrawal = withdrawal;
+        shared.config.observer.on(|| Event::Retrying { attempt: self.number, verdict, delay });
+        if verdict.sent != Sent::No {
+            mark_sent_before();
+        }
+        // Until the next attempt is polled, nothing is under way.
+        mark_unsent();
+        self.last = Some(Box::new(self.weightier(result, verdict)));
+        self.backoff = delay;
+        ControlFlow::Continue(after(now, delay))
+    }
+
+    /// The attempt that failed was itself a retry: what it cost is given back only if it was
+    /// not made.
+    fn close<Cl>(&mut self, refused: bool, shared: &Shared<Cl>) {
+        match (&shared.config.budget, self.withdrawal.take()) {
+            (Some(budget), Some(paid)) if refused => budget.refund(paid),
+            (Some(budget), Some(paid)) => budget.settle(paid, false),
+            _ => {}
+        }
+    }
+
+    /// This outcome, unless it is a refusal by this program itself and there was a real one.
+    fn weightier(
+        &mut self,
+        result: Result<T, BoxError>,
+        verdict: Verdict,
+    ) -> (Result<T, BoxError>, Verdict) {
+        match self.last.take().map(|last| *last) {
+            Some((last, known)) if is_local(&result, verdict) && !is_local(&last, known) => {
+                (last, known)
+            }
+            _ => (result, verdict),
+        }
+    }
+
+    fn decide<Cl>(
+        &mut self,
+        verdict: Verdict,
+        refused: bool,
+        now: Instant,
+        shared: &Shared<Cl>,
+    ) -> Result<(Duration, Option<Withdrawal>), StopReason> {
+        let config = &shared.config;
+        let failure = Failure {
+            verdict,
+            attempt: self.number - self.turned_away,
+            repeatable: self.repeatable,
+            replayable: self.replayer.as_ref().is_some_and(Replayer::can_attempt),
+            balanced: self.trail.target().is_some(),
+            refused,
+            now,
+            deadline: self.asked.deadline,
+        };
+        let (draw, policy) = (config.entropy.unit(), config.policies.of(self.route));
+        let transparent = policy.decide_transparent(failure, self.turned_away, draw);
+        self.kind = match transparent {
+            Some(Decision::Retry { .. }) => {
+                self.turned_away += 1;
+                AttemptKind::Transparent
+            }
+            _ => AttemptKind::Retry,
+        };
+        match transparent.unwrap_or_else(|| policy.decide(failure, draw)) {
+            Decision::Stop(reason) => Err(reason),
+            Decision::Retry { delay, class } => match &config.budget {
+                None => Ok((delay, None)),
+                Some(budget) => {
+                    let granted = budget.withdraw(class, now).ok_or(StopReason::Budget)?;
+                    Ok((delay, Some(granted)))
+                }
+            },
+        }
+    }
+
+    /// The next attempt, with what it has to know.
+    pub(super) fn next_attempt(&mut self) -> Result<P::Attempt, (StopReason, Option<BoxError>)> {
+        // The timer may have fired late, and the service may have taken its time.
+        let now = now();
+        if self.asked.deadline.is_some_and(|deadline| now >= deadline) {
+            return Err((StopReason::Deadline, None));
+        }
+        let replayed = self.replayer.as_mut().and_then(Replayer::attempt);
+        let mut attempt = replayed.ok_or((StopReason::NotReplayable, None))?;
+        self.number += 1;
+        if let Some(target) = self.trail.target() {
+            self.tried.insert(target.key);
+        }
+        self.trail = Trail::new();
+        self.began = now;
+        let words = attempt.words_mut();
+        words.attempt = self.number;
+        words.kind = self.kind;
+        words.tried = self.tried;
+        Ok(attempt)
+    }
+
+    /// No further attempt could be made although one was granted: it costs nothing.
+    pub(super) fn cut_short<Cl: Classify<T>>(
+        &mut self,
+        reason: StopReason,
+        error: Option<BoxError>,
+        shared: &Shared<Cl>,
+    ) -> Ended<Result<T, BoxError>> {
+        self.close(true, shared);
+        let (result, verdict) = match (self.last.take().map(|last| *last), error) {
+            (Some((last, known)), None) => (last, known),
+            (Some((last, known)), Some(_)) if !is_local(&last, known) => (last, known),
+            (_, error) => {
+                let error = error.unwrap_or_else(|| reason.because().into());
+                let mut verdict = shared.classifier.error(self.asked, &*error);
+                // It was not even begun.
+                verdict.sent = Sent::No;
+                (Err(error), verdict)
+            }
+        };
+        self.report(reason, verdict, shared);
+        Ended { result, verdict, reason: Some(reason) }
+    }
+
+    fn report<Cl>(&self, reason: StopReason, verdict: Verdict, shared: &Shared<Cl>) {
+        shared.config.observer.on(|| Event::GaveUp {
+            attempts: self.number,
+            verdict,
+            reason: reason.code(),
+        });
+    }
+
+    fn remember<Cl: Classify<T>>(
+        &mut self,
+        result: &Result<T, BoxError>,
+        verdict: Verdict,
+        now: Instant,
+        classifier: &Cl,
+    ) {
+        let outcome = match result {
+            Ok(response) => Outcome::Response(classifier.status(response)),
+            Err(error) => Outcome::of_error(&**error),
+        };
+        self.history.push(Attempt {
+            number: self.number,
+            kind: self.kind,
+            target: self.trail.target(),
+            outcome,
+            verdict,
+            lasted: now.saturating_duration_since(self.began),
+            backoff: self.backoff,
+        });
+    }
+
+    pub(super) fn finish<Cl: Classify<T>>(
+        &mut self,
+        ended: Ended<Result<T, BoxError>>,
+        shared: &Shared<Cl>,
+    ) -> Result<Cl::Guarded<Deposit>, BoxError> {
+        let Ended { result, verdict, reason } = ended;
+        let mut deposit = Deposit::new(shared.config.budget.clone(), self.withdrawal.take());
+        match result {
+            Ok(mut response) => {
+                if !self.history.is_empty() {
+                    let attempts = Attempts::new(std::mem::take(&mut self.history));
+                    shared.classifier.annotate(&mut response, attempts);
+                }
+                Ok(shared.classifier.guard(self.asked, response, verdict, deposit))
+            }
+            Err(error) => {
+                deposit.settle(verdict);
+                let attempts = Attempts::new(std::mem::take(&mut self.history));
+                let reason = reason.unwrap_or(StopReason::NotRetryable);
+                Err(GaveUp::new(error, verdict, attempts, reason).into())
+            }
+        }
+    }
+}
+
+/// A refusal by this program itself: nothing was sent, nobody is to blame.
+fn is_local<T>(result: &Result<T, BoxError>, verdict: Verdict) -> bool {
+    result.is_err() && verdict.blame == Blame::Nobody && verdict.sent == Sent::No
+}
