@@ -46,7 +46,8 @@ use tokio::{
 use tower::{Layer, Service, ServiceExt};
 
 const UNREACHED: Verdict = Verdict::new(Blame::Endpoint, Sent::No, Retry::Always);
-const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
+const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent);
+const UNTRIED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
 const AMBIGUOUS: Verdict = Verdict::new(Blame::Endpoint, Sent::Maybe, Retry::IfSafe);
 const IMPOSSIBLE: Verdict = Verdict::new(Blame::Client, Sent::No, Retry::Never);
 
@@ -782,7 +783,7 @@ async fn who_waits_for_a_connection_that_another_gave_up_may_try_again_and_blame
     let error = result.expect_err("hyper-util gives up on it too");
     let not_handed_over = find::<NotHandedOver>(&*error).expect("the cause");
     assert!(not_handed_over.waited_for_another());
-    assert_eq!(verdict_on_error(&*error), UNPROCESSED, "{error:?}");
+    assert_eq!(verdict_on_error(&*error), UNTRIED, "{error:?}");
     assert_eq!(text(&mut transport, get("/")).await.expect("an answer"), "hello");
 }
 

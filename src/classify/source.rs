@@ -11,8 +11,8 @@ use crate::error::sources;
 /// |---|---|---|---|
 /// | a [`Mark`] or [`Marked`] | as it says | as it says | as it says |
 /// | connecting failed (hyper-util) | endpoint | no | always |
-/// | a stream that HTTP/2 guarantees unprocessed: `REFUSED_STREAM`, above the last id of a `GOAWAY` (RFC 9113, 8.7) | nobody | no | always |
-/// | the connection closed before the request went out (hyper `is_canceled`) | nobody | no | always |
+/// | a stream that HTTP/2 guarantees unprocessed: `REFUSED_STREAM`, above the last id of a `GOAWAY` (RFC 9113, 8.7) | nobody | no | transparent |
+/// | the connection closed before the request went out (hyper `is_canceled`) | nobody | no | transparent |
 /// | the answer broke off, could not be read, or the connection broke | endpoint | maybe | if safe |
 /// | a wrong request, or one whose own body failed (hyper `is_user`) | client | maybe | never |
 /// | io: connection refused, no local address | endpoint | no | always |
@@ -67,7 +67,7 @@ mod hyper {
     use super::{Blame, Retry, Sent, StdError, UNKNOWN, UNREACHED, Verdict};
 
     /// Provably not processed, and nobody's fault: a server that recycles its connections.
-    const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
+    const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent);
     /// hyper does not tell a request that can't be sent from one whose body failed when its head
     /// was with the service already.
     const WRONG_REQUEST: Verdict = Verdict::new(Blame::Client, Sent::Maybe, Retry::Never);
@@ -94,10 +94,12 @@ mod hyper {
     }
 
     fn h2_verdict(error: &h2::Error) -> Verdict {
+        // What the server says of a stream; our own side would know nothing of it.
         let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        // h2 reports a GOAWAY to a stream only when the stream is above the last id.
-        let above_last_id = error.is_go_away() && error.is_remote();
-        if refused || above_last_id { UNPROCESSED } else { UNKNOWN }
+        // h2 (0.4.20, `Inner::recv_go_away`) reports a GOAWAY to a stream only when the stream is
+        // above the last id, or was not opened yet.
+        let turned_away = refused || error.is_go_away();
+        if turned_away && error.is_remote() { UNPROCESSED } else { UNKNOWN }
     }
 }
 

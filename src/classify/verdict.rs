@@ -61,7 +61,20 @@ impl Verdict {
             Retry::Never => false,
             Retry::IfSafe => repeatable || matches!(self.sent, Sent::No),
             Retry::Always => true,
+            // As it says, if it is one; a contradiction falls back to the safe side.
+            Retry::Transparent => repeatable || matches!(self.sent, Sent::No),
         }
+    }
+
+    /// Whether a server that works has turned the request away unlooked at, so that another
+    /// attempt counts as none: see [`Retry::Transparent`].
+    ///
+    /// A verdict that claims it of a request that may have been carried out is not believed, and
+    /// a service that says when to come back has looked.
+    #[must_use]
+    pub const fn is_transparent(&self) -> bool {
+        matches!((self.retry, self.sent), (Retry::Transparent, Sent::No))
+            && matches!(self.pushback, Pushback::None)
     }
 }
 
@@ -117,6 +130,15 @@ pub enum Retry {
     IfSafe,
     /// Whatever the method.
     Always,
+    /// Whatever the method, and as if nothing had been tried: a server that works was reached,
+    /// and has provably not looked at the request. It refused the stream, or was closing the
+    /// connection (RFC 9113, section 8.7).
+    ///
+    /// gRPC calls it a transparent retry (proposal A6): outside the count of attempts and the
+    /// budget, since the failure says nothing of the load. An endpoint that was not reached is
+    /// not of this kind, although nothing was [sent](Sent::No) there either: to dial the dead
+    /// again must cost something.
+    Transparent,
 }
 
 /// When the service wants to be called again.
@@ -129,4 +151,36 @@ pub enum Pushback {
     After(Duration),
     /// Not for this call.
     Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_turned_away_unlooked_at_may_be_repeated_whatever_it_is() {
+        let verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent);
+        assert!(verdict.is_transparent() && verdict.permits_retry(false));
+        assert!(!verdict.is_success() && !verdict.is_failure());
+        let stopped = verdict.with_pushback(Pushback::Never);
+        assert!(!stopped.is_transparent() && !stopped.permits_retry(true));
+        let later = verdict.with_pushback(Pushback::After(Duration::from_secs(1)));
+        assert!(!later.is_transparent() && later.permits_retry(false));
+    }
+
+    #[test]
+    fn not_sent_alone_is_not_transparent() {
+        for retry in [Retry::Never, Retry::IfSafe, Retry::Always] {
+            assert!(!Verdict::new(Blame::Endpoint, Sent::No, retry).is_transparent(), "{retry:?}");
+        }
+    }
+
+    #[test]
+    fn a_transparent_verdict_on_what_may_have_happened_is_not_believed() {
+        for sent in [Sent::Maybe, Sent::Processed] {
+            let verdict = Verdict::new(Blame::Nobody, sent, Retry::Transparent);
+            assert!(!verdict.is_transparent() && !verdict.permits_retry(false));
+            assert!(verdict.permits_retry(true), "as any other that is safe to repeat");
+        }
+    }
 }

@@ -213,6 +213,7 @@ const fn retry(verdict: &Verdict) -> &'static str {
         Retry::Never => "never",
         Retry::IfSafe => "if_safe",
         Retry::Always => "always",
+        Retry::Transparent => "transparent",
     }
 }
 

@@ -191,6 +191,35 @@ impl Policy {
         }
         Decision::Retry { delay, class: class(verdict) }
     }
+
+    /// Decides on a failure that is [transparent](Verdict::is_transparent), after `before` others
+    /// of the same call that were, none of which [`Failure::attempt`] counts. `None` if the
+    /// ordinary rules hold, by which it counts as any other.
+    ///
+    /// The first is tried again at once, as in gRPC (proposal A6), which leaves the second to the
+    /// policy. Here they go on until the deadline, after the backoff: a server that closes its
+    /// connections after so many requests turns the same call away again and again, as long as
+    /// others are quicker. Without a deadline nothing would end that, so then it is as in gRPC.
+    ///
+    /// Who follows a decision from here counts one more for `before`, and no attempt.
+    #[must_use]
+    pub fn decide_transparent(&self, failure: Failure, before: u32, draw: f64) -> Option<Decision> {
+        if !failure.verdict.is_transparent() || (before > 0 && failure.deadline.is_none()) {
+            return None;
+        }
+        if !failure.replayable {
+            return Some(Decision::Stop(StopReason::NotReplayable));
+        }
+        let delay = match before.checked_sub(1) {
+            Some(n) => self.backoff.delay(n, draw),
+            None => Duration::ZERO,
+        };
+        let left = failure.deadline.map(|deadline| deadline.saturating_duration_since(failure.now));
+        if left.is_some_and(|left| delay >= left) {
+            return Some(Decision::Stop(StopReason::Deadline));
+        }
+        Some(Decision::Retry { delay, class: Class::Free })
+    }
 }
 
 const fn class(verdict: Verdict) -> Class {
@@ -310,6 +339,59 @@ mod tests {
         failure.deadline = Some(failure.now + Duration::from_secs(1));
         let decision = Policy::default().decide(failure, 0.0);
         assert_eq!(decision, Decision::Stop(StopReason::Deadline));
+    }
+
+    const TURNED_AWAY: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent);
+
+    /// A POST without a key, at its last attempt.
+    fn turned_away() -> Failure {
+        let mut failure = failure(TURNED_AWAY).repeatable(false);
+        failure.attempt = Policy::default().max_attempts.get();
+        failure.deadline = Some(failure.now + Duration::from_secs(1));
+        failure
+    }
+
+    #[test]
+    fn what_was_turned_away_is_sent_again_at_once_and_then_with_backoff_whatever_it_is() {
+        let policy = Policy::default();
+        let after = |before| policy.decide_transparent(turned_away(), before, 0.5);
+        for (before, delay) in [(0, 0), (1, 25), (2, 50), (3, 100)] {
+            let delay = Duration::from_millis(delay);
+            assert_eq!(after(before), Some(Decision::Retry { delay, class: Class::Free }));
+        }
+        assert_eq!(after(40), Some(Decision::Stop(StopReason::Deadline)));
+        assert_eq!(after(u32::MAX), Some(Decision::Stop(StopReason::Deadline)));
+    }
+
+    #[test]
+    fn what_was_turned_away_after_the_deadline_or_read_in_part_is_let_be() {
+        let policy = Policy::default();
+        let mut late = turned_away();
+        late.deadline = Some(late.now);
+        let decision = policy.decide_transparent(late, 0, 0.0);
+        assert_eq!(decision, Some(Decision::Stop(StopReason::Deadline)));
+        let mut read = turned_away();
+        read.replayable = false;
+        let decision = policy.decide_transparent(read, 0, 0.0);
+        assert_eq!(decision, Some(Decision::Stop(StopReason::NotReplayable)));
+    }
+
+    #[test]
+    fn without_a_deadline_only_the_first_that_is_turned_away_does_not_count() {
+        let policy = Policy::default();
+        let mut failure = turned_away();
+        failure.deadline = None;
+        assert!(policy.decide_transparent(failure, 0, 0.0).is_some());
+        assert_eq!(policy.decide_transparent(failure, 1, 0.0), None);
+        assert_eq!(policy.decide(failure, 0.0), Decision::Stop(StopReason::Exhausted));
+    }
+
+    #[test]
+    fn who_was_not_reached_is_dialled_again_by_the_ordinary_rules() {
+        let unreached = Verdict::new(Blame::Endpoint, Sent::No, Retry::Always);
+        for verdict in [unreached, Verdict::TIMED_OUT, throttled(Duration::ZERO).verdict] {
+            assert_eq!(Policy::default().decide_transparent(failure(verdict), 0, 0.0), None);
+        }
     }
 
     #[test]
