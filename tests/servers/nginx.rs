@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -23,9 +23,9 @@ impl Nginx {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let program = find("nginx", "nginx/usr/sbin/nginx")?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("buttress-nginx-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).expect("the temporary folder can be written to");
+        let name = format!("nginx-{}-{number}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&folder).expect("cargo's folder for tests can be written to");
 
         let socket = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = socket.local_addr().expect("it is bound");
