@@ -204,7 +204,10 @@ impl Policy {
     /// Who follows a decision from here counts one more for `before`, and no attempt.
     #[must_use]
     pub fn decide_transparent(&self, failure: Failure, before: u32, draw: f64) -> Option<Decision> {
-        if !failure.verdict.is_transparent() || (before > 0 && failure.deadline.is_none()) {
+        let endless = before > 0 && failure.deadline.is_none();
+        // Who asked for one attempt gets one, and its request was not kept for another.
+        let once = self.max_attempts.get() == 1;
+        if !failure.verdict.is_transparent() || endless || once {
             return None;
         }
         if !failure.replayable {
@@ -384,6 +387,13 @@ mod tests {
         assert!(policy.decide_transparent(failure, 0, 0.0).is_some());
         assert_eq!(policy.decide_transparent(failure, 1, 0.0), None);
         assert_eq!(policy.decide(failure, 0.0), Decision::Stop(StopReason::Exhausted));
+    }
+
+    #[test]
+    fn who_asked_for_one_attempt_gets_one() {
+        let policy = Policy { max_attempts: NonZeroU32::MIN, ..Policy::default() };
+        assert_eq!(policy.decide_transparent(turned_away(), 0, 0.0), None);
+        assert_eq!(policy.decide(turned_away(), 0.0), Decision::Stop(StopReason::Exhausted));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     call::{current_expiry, mark_handed_over, mark_unsent},
-    error::BoxError,
+    error::{BoxError, find},
     time::now,
 };
 
@@ -38,6 +38,8 @@ struct Attempt {
     watch: Watch,
     response: legacy::ResponseFuture,
     stage: Stage,
+    /// A connection serves one request at a time.
+    exclusive: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,9 +54,13 @@ impl ResponseFuture {
         Self { state: State::Refused(Some(error)) }
     }
 
-    pub(super) const fn sent(response: legacy::ResponseFuture, capture: CaptureConnection) -> Self {
+    pub(super) const fn sent(
+        response: legacy::ResponseFuture,
+        capture: CaptureConnection,
+        exclusive: bool,
+    ) -> Self {
         let watch = Watch { capture: Some(capture), expires: None };
-        Self { state: State::Sent(Attempt { watch, response, stage: Stage::New }) }
+        Self { state: State::Sent(Attempt { watch, response, stage: Stage::New, exclusive }) }
     }
 }
 
@@ -94,12 +100,23 @@ impl Attempt {
             Ok(response) => Ok(response.map(|body| TransportBody::new(body, watch))),
             Err(error) => {
                 watch.stand_down();
-                Err(match self.stage {
-                    Stage::HandedOver => error.into(),
-                    _ => NotHandedOver::or_connect(error),
+                Err(if self.stage == Stage::HandedOver && !self.broke_when_new(&error) {
+                    error.into()
+                } else {
+                    NotHandedOver::or_connect(error)
                 })
             }
         })
+    }
+
+    /// Whether a connection that was made for this request alone broke before it took it.
+    ///
+    /// One from the pool breaks so when its server has closed it meanwhile, which is nobody's
+    /// fault; but for that hyper-util (0.1.21, `Client::send_request`) takes another connection
+    /// by itself, so that only a new one's end comes up here. Over HTTP/2 a new connection has
+    /// others' requests on it, and its server may have closed it because of their number.
+    fn broke_when_new(&self, error: &legacy::Error) -> bool {
+        self.exclusive && find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
     }
 }
 

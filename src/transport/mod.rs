@@ -52,7 +52,13 @@
 //! before it took the request (it is then given another connection, silently).
 //!
 //! An error before the hand-over says so ([`NotHandedOver`], [`ConnectTimeout`]), so it is safe
-//! to try again whatever the method.
+//! to try again whatever the method. It counts against the endpoint: who can't be reached, or
+//! hangs up on each new connection, must not be dialled for nothing.
+//!
+//! What a server that works turned away unlooked at is another matter: a refused stream, or one
+//! above the last id of a `GOAWAY`, as nginx sends after each 1000 requests on a connection.
+//! hyper-util does not try those again; their verdict says that retry may, at once and for
+//! nothing ([`Retry::Transparent`](crate::classify::Retry::Transparent)).
 //!
 //! # A timeout condemns its connection
 //!

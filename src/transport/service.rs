@@ -128,7 +128,8 @@ where
         // came in by HTTP/2 and goes on by HTTP/1.1.
         *request.version_mut() = self.version;
         let capture = capture_connection(&mut request);
-        ResponseFuture::sent(self.client.request(request), capture)
+        let exclusive = self.version != Version::HTTP_2;
+        ResponseFuture::sent(self.client.request(request), capture, exclusive)
     }
 }
 
