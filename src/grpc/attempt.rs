@@ -230,10 +230,11 @@ mod tests {
     #[test]
     fn grpc_counts_those_before_and_envoy_this_one_too() {
         let grpc = AttemptHeader::grpc();
-        let counted = |header: &AttemptHeader| [1, 2, 3, 11].map(|n| written(header, None, n));
-        assert_eq!(counted(&grpc), [vec![], vec!["1".into()], vec!["2".into()], vec!["10".into()]]);
+        let counted =
+            |header: &AttemptHeader| [1, 2, 3, 11].map(|n| written(header, None, n).join("+"));
+        assert_eq!(counted(&grpc), ["", "1", "2", "10"]);
         let envoy = AttemptHeader::number("x-envoy-attempt-count").expect("a name");
-        assert_eq!(counted(&envoy), ["1", "2", "3", "11"].map(|n| vec![n.to_owned()]));
+        assert_eq!(counted(&envoy), ["1", "2", "3", "11"]);
     }
 
     #[test]
