@@ -34,3 +34,18 @@ impl StdError for BrokenAnswer {
         Some(&self.cause)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::classify::verdict_on_error;
+
+    #[test]
+    fn what_would_say_that_a_request_was_not_sent_says_no_such_thing_of_an_answer() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(verdict_on_error(&refused).sent, Sent::No);
+        assert_eq!(verdict_on_error(&BrokenAnswer::new(refused.into())), BROKEN);
+    }
+}

@@ -358,6 +358,29 @@ mod tests {
     }
 
     #[test]
+    fn a_status_in_the_head_is_settled_with_the_head() {
+        #[derive(Default)]
+        struct Log(std::rc::Rc<std::cell::Cell<Option<Verdict>>>);
+
+        impl Settle for Log {
+            fn settle(&mut self, verdict: Verdict) {
+                self.0.set(Some(verdict));
+            }
+        }
+
+        for (status, expected) in [("0", true), ("14", false)] {
+            let mut response = Response::new(OurBody::full("ignored"));
+            response.headers_mut().insert("grpc-status", HeaderValue::from_static(status));
+            let (classifier, asked) = (GrpcClassifier::new(), Asked::default());
+            let head = classifier.response(asked, &response);
+            let log = Log::default();
+            let seen = std::rc::Rc::clone(&log.0);
+            let _response = classifier.guard(asked, response, head, log);
+            assert_eq!(seen.get().map(|verdict| verdict.is_success()), Some(expected));
+        }
+    }
+
+    #[test]
     fn an_answer_that_has_ended_without_a_status_is_no_success() {
         let response = Response::new(OurBody::empty());
         let verdict = GrpcClassifier::new().response(Asked::default(), &response);
