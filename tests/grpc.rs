@@ -28,12 +28,12 @@ use buttress::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, StreamBody};
 use support::{
     company::{MS, now},
     frames::{Frames, Piece, Scripted, answer, fields, message, status, trailers_only},
 };
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 const UNAVAILABLE: u8 = 14;
 
@@ -304,6 +304,17 @@ async fn an_answer_that_ends_after_its_head_is_no_success() {
     let asked = Words::new().asked();
     let verdict = GrpcClassifier::new().response(asked, &response);
     assert_eq!((verdict.blame, server.attempts()), (Blame::Endpoint, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_did_not_know_its_end_is_known_to_have_ended() {
+    type Nothing = Result<http_body::Frame<Bytes>, BoxError>;
+    let server = service_fn(async |_: Asked| {
+        let body = StreamBody::new(futures_util::stream::empty::<Nothing>());
+        Ok::<_, BoxError>(Response::new(Body::new(body)))
+    });
+    let response = PeekLayer::new().layer(server).oneshot(call()).await.expect("a head");
+    assert!(response.body().is_end_stream(), "so that its head says that there is no status");
 }
 
 // --- What peeking leaves alone -----------------------------------------------------------------

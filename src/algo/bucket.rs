@@ -36,7 +36,7 @@ pub struct Tariff {
     pub throttled: u32,
     /// How often the floor grants a retry that the bucket can't pay, at the best.
     pub floor_interval: Option<Duration>,
-    /// What has to be left when a retry has been paid, and one token more.
+    /// More than this has to be left when a retry has been paid; none lets the last token go.
     pub reserve: Option<u32>,
     /// What a failure costs that ends its call and might have been tried again.
     pub failure: u32,
@@ -55,7 +55,8 @@ impl Tariff {
     /// adds `ratio` thousandths of one, and nothing is retried unless more than half is left.
     ///
     /// Amounts and the [balance](TokenBucket::balance) are in thousandths of gRPC's tokens, so
-    /// that all sums are exact. There is no floor, and what was not processed costs nothing.
+    /// that all sums are exact. There is no floor, and what was not processed costs nothing. A
+    /// hedge costs a token, which comes back only by successes: it is load like a failure's retry.
     ///
     /// At the 10 tokens and a ratio of 0.1 that its examples have, a service that fails a tenth of
     /// its calls gets hardly any retries; AWS's terms, the default here, are the better ones for
