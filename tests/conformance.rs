@@ -7,6 +7,7 @@
 //! `DIFFERENCES.md` that says why.
 //!
 //! All runs in virtual time. `cargo test --test conformance -- --nocapture` prints the cases.
+#![cfg(feature = "hyper")]
 
 #[path = "conformance/client.rs"]
 mod client;

@@ -1,4 +1,5 @@
 //! gRPC through the public interface, under paused time; over real connections at the end.
+#![cfg(feature = "hyper")]
 
 mod support;
 
@@ -469,7 +470,6 @@ async fn a_hedge_says_that_another_was_made_before() {
 
 // --- Over real connections ---------------------------------------------------------------------
 
-#[cfg(feature = "hyper")]
 mod wire {
     use std::sync::{
         Arc,
