@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use crate::{
-    algo::bucket::{Class, Tariff, TokenBucket, Withdrawal},
-    classify::{Settle, Verdict},
+    algo::bucket::{Class, Refusals, Tariff, TokenBucket, Withdrawal},
+    classify::{Blame, Pushback, Retry, Sent, Settle, Verdict},
     sync::{AtomicBool, Mutex, Ordering, Padded, lock},
 };
 
@@ -12,6 +12,16 @@ use crate::{
 ///
 /// See [`algo::bucket`](crate::algo::bucket) for the rules. A success while the bucket is full
 /// only reads, so healthy traffic on many threads does not contend for it.
+///
+/// ```
+/// use buttress::budget::Budget;
+///
+/// let budget = Budget::default();
+/// assert_eq!(budget.balance(), 500);
+/// for (why, count) in budget.refusals().iter() {
+///     assert_eq!((why.code().is_empty(), count), (false, 0));
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Budget {
     shared: Arc<Padded<Shared>>,
@@ -21,6 +31,8 @@ struct Shared {
     /// Whether a deposit would change nothing. Written under the lock; read alone it may be
     /// old, which is the same as if the deposit had come first.
     full: AtomicBool,
+    /// Whether failures are charged; by default none are.
+    charges: bool,
     bucket: Mutex<TokenBucket>,
 }
 
@@ -30,13 +42,20 @@ impl Budget {
     pub fn new(tariff: Tariff) -> Self {
         let bucket = TokenBucket::new(tariff);
         let full = AtomicBool::new(bucket.is_full());
-        Self { shared: Arc::new(Padded(Shared { full, bucket: Mutex::new(bucket) })) }
+        let charges = !bucket.ignores_failures();
+        Self { shared: Arc::new(Padded(Shared { full, charges, bucket: Mutex::new(bucket) })) }
     }
 
     /// How many tokens are left.
     #[must_use]
     pub fn balance(&self) -> u32 {
         lock(&self.shared.bucket).balance()
+    }
+
+    /// How many retries and hedges were refused so far, by why.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        lock(&self.shared.bucket).refusals()
     }
 
     /// A call succeeded at its first try.
@@ -63,6 +82,13 @@ impl Budget {
         self.update(|bucket| bucket.refund(withdrawal));
     }
 
+    /// Tells of a failure that ended its call, which some tariffs charge.
+    pub fn fail(&self, verdict: Verdict) {
+        if self.shared.charges && counts(verdict) {
+            self.update(TokenBucket::fail);
+        }
+    }
+
     fn update<T>(&self, change: impl FnOnce(&mut TokenBucket) -> T) -> T {
         let mut bucket = lock(&self.shared.bucket);
         let result = change(&mut bucket);
@@ -83,7 +109,16 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// Pays in, or gives back, when a call has ended well.
+/// Whether a failure is one that could pass, or with which the service asked to be left alone
+/// (gRFC A6). One that was not processed by nobody's fault, or that its caller gave up, is none.
+const fn counts(verdict: Verdict) -> bool {
+    let by_somebody =
+        !matches!((verdict.blame, verdict.sent), (Blame::Nobody, Sent::No) | (Blame::Caller, _));
+    let retryable = !matches!(verdict.retry, Retry::Never);
+    by_somebody && (retryable || matches!(verdict.pushback, Pushback::Never))
+}
+
+/// Pays in, or gives back, when a call has ended well, and pays for its failure otherwise.
 #[derive(Debug)]
 #[must_use]
 pub struct Deposit {
@@ -106,6 +141,50 @@ impl Settle for Deposit {
             None if verdict.is_success() => budget.deposit(),
             None => {}
         }
+        if !verdict.is_success() {
+            budget.fail(verdict);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(verdict: Verdict) -> u32 {
+        let budget = Budget::new(Tariff::grpc(10, 100).expect("sound terms"));
+        Deposit::new(Some(budget.clone()), None).settle(verdict);
+        budget.balance()
+    }
+
+    #[test]
+    fn a_throttle_counts_what_could_pass_and_what_asks_to_be_left_alone() {
+        let unavailable = Verdict::new(Blame::Service, Sent::Maybe, Retry::IfSafe);
+        let wrong = Verdict::new(Blame::Client, Sent::Processed, Retry::Never);
+        let refused = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
+        assert_eq!(settled(unavailable), 9_000);
+        assert_eq!(settled(wrong), 10_000);
+        assert_eq!(settled(wrong.with_pushback(Pushback::Never)), 9_000);
+        assert_eq!(settled(refused), 10_000);
+        assert_eq!(settled(Verdict::CANCELLED), 10_000);
+        assert_eq!(settled(Verdict::SUCCESS), 10_000);
+    }
+
+    #[test]
+    fn the_failure_of_a_retry_is_paid_like_any_other() {
+        let budget = Budget::new(Tariff::grpc(10, 100).expect("sound terms"));
+        let retry = budget.withdraw(Class::Transient, crate::time::now());
+        Deposit::new(Some(budget.clone()), retry).settle(Verdict::TIMED_OUT);
+        assert_eq!(budget.balance(), 8_000);
+        Deposit::new(Some(budget.clone()), None).settle(Verdict::SUCCESS);
+        assert_eq!(budget.balance(), 8_100);
+    }
+
+    #[test]
+    fn refusals_are_read_from_any_handle() {
+        let budget = Budget::new(Tariff::grpc(1, 100).expect("sound terms"));
+        assert!(budget.withdraw(Class::Transient, crate::time::now()).is_none());
+        assert_eq!(budget.clone().refusals().reserve, 1);
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`client`]: crate::client
 //! [`collect`]: crate::collect
 //! [`discover`]: crate::discover
+//! [`grpc`]: crate::grpc
 //! [`health`]: crate::health
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
@@ -34,6 +35,7 @@ pub mod balance;
 pub mod breaker;
 pub mod collect;
 pub mod discover;
+pub mod grpc;
 pub mod health;
 pub mod hedge;
 pub mod idempotency;

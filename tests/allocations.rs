@@ -19,9 +19,10 @@ use buttress::{
     body::Body,
     breaker::{BreakerConfig, BreakerLayer},
     call::{Call, CarryLayer, TraceParent, UncarryLayer, Words},
-    classify::HttpClassifier,
+    classify::{GrpcClassifier, HttpClassifier},
     collect::CollectLayer,
     endpoint::{Endpoint, Fixed, Open},
+    grpc::{AttemptHeaderLayer, PeekLayer},
     idempotency::IdempotencyLayer,
     retry::{RetryConfig, RetryLayer},
     timeout::{AttemptTimeoutLayer, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer},
@@ -181,6 +182,36 @@ fn an_attempt_timeout_adds_nothing() {
 fn a_breaker_adds_nothing() {
     let breaker = || BreakerLayer::new(BreakerConfig::new(), HttpClassifier::new());
     assert_eq!(added(breaker), (0, 0));
+}
+
+#[test]
+fn judging_by_trailers_adds_nothing() {
+    let breaker = || BreakerLayer::new(BreakerConfig::new(), GrpcClassifier::new());
+    assert_eq!(added(breaker), (0, 0));
+}
+
+#[test]
+fn peeking_at_the_first_frame_adds_nothing() {
+    assert_eq!(added(PeekLayer::new), (0, 0));
+    let patient = || PeekLayer::new().patience(Duration::from_secs(1));
+    assert_eq!(added(patient), (0, 0));
+}
+
+#[test]
+fn counting_attempts_adds_room_for_a_header_where_there_is_something_to_count() {
+    let over = || AttemptHeaderLayer::grpc().layer(Leaf);
+    assert_eq!(allocations(over, carried), 0);
+    let attempt = |number| {
+        move || {
+            let mut call = carried();
+            call.words.attempt = number;
+            call
+        }
+    };
+    assert_eq!(allocations(over, attempt(1)), 0);
+    assert_eq!(allocations(over, attempt(2)), FIRST_HEADER, "the digit is not allocated");
+    let off = || AttemptHeaderLayer::optional(None);
+    assert_eq!(added(off), (0, 0));
 }
 
 #[test]

@@ -21,6 +21,9 @@ use std::{error::Error as StdError, fmt, time::Duration};
 pub struct Backoff {
     base: Duration,
     cap: Duration,
+    /// The part of the ceiling that a draw of 0 waits, and the part that a draw of 1 would.
+    least: f64,
+    most: f64,
 }
 
 /// The ceiling before the first retry (AWS SDKs, retry specification 2.1).
@@ -38,7 +41,25 @@ impl Backoff {
         if base.is_zero() || base > cap {
             return Err(InvalidBackoff { base, cap });
         }
-        Ok(Self { base, cap })
+        Ok(Self { base, cap, ..Self::default() })
+    }
+
+    /// Waits `U[least, most)` times the ceiling, instead of full jitter's `U[0, 1)`.
+    ///
+    /// gRPC's is `(0.8, 1.2)` (gRFC A6), so its longest wait is a fifth above the cap; equal
+    /// jitter is `(0.5, 1.0)`; and `(1.0, 1.0)` leaves nothing to chance, for services that keep
+    /// their callers apart by other means.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSpread`] unless `0 ≤ least ≤ most` and `most` is above 0 and at most 2.
+    pub fn spread(mut self, least: f64, most: f64) -> Result<Self, InvalidSpread> {
+        let sound = 0.0 <= least && least <= most && 0.0 < most && most <= 2.0;
+        if !sound {
+            return Err(InvalidSpread);
+        }
+        (self.least, self.most) = (least, most);
+        Ok(self)
     }
 
     /// The longest wait before retry `n`, counted from 0.
@@ -54,14 +75,20 @@ impl Backoff {
     #[must_use]
     pub fn delay(&self, n: u32, draw: f64) -> Duration {
         let ceiling = self.ceiling(n);
-        let scaled = ceiling.as_secs_f64() * draw.clamp(0.0, 1.0);
-        Duration::try_from_secs_f64(scaled).unwrap_or(ceiling).min(ceiling)
+        let part = self.least + (self.most - self.least) * draw.clamp(0.0, 1.0);
+        // No seconds and back for the ceiling itself: a long one would lose its last digits.
+        let scale = |part: f64, otherwise: Duration| match part {
+            1.0 => ceiling,
+            _ => Duration::try_from_secs_f64(ceiling.as_secs_f64() * part).unwrap_or(otherwise),
+        };
+        let longest = scale(self.most, Duration::MAX);
+        scale(part, longest).min(longest)
     }
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { base: DEFAULT_BASE, cap: DEFAULT_CAP }
+        Self { base: DEFAULT_BASE, cap: DEFAULT_CAP, least: 0.0, most: 1.0 }
     }
 }
 
@@ -87,6 +114,22 @@ impl fmt::Display for InvalidBackoff {
 }
 
 impl StdError for InvalidBackoff {}
+
+/// A jitter that can't be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidSpread;
+
+impl fmt::Display for InvalidSpread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a wait is spread over parts of its ceiling: give the least first, from 0, and the \
+             most above 0 and up to 2",
+        )
+    }
+}
+
+impl StdError for InvalidSpread {}
 
 #[cfg(test)]
 mod tests {
@@ -118,6 +161,29 @@ mod tests {
         let backoff = Backoff::new(Duration::from_secs(1), Duration::MAX).expect("sound");
         assert_eq!(backoff.delay(u32::MAX, 1.0), Duration::MAX);
         assert_eq!(backoff.delay(0, f64::NAN), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn can_be_spread_otherwise() {
+        let second = Duration::from_secs(1);
+        let backoff = Backoff::new(second, second * 4).expect("sound");
+        let grpc = backoff.spread(0.8, 1.2).expect("gRPC's own");
+        assert_eq!(grpc.delay(0, 0.0), Duration::from_millis(800));
+        assert_eq!(grpc.delay(1, 0.5), second * 2);
+        assert_eq!(grpc.delay(9, 1.0), Duration::from_millis(4_800));
+        let fixed = backoff.spread(1.0, 1.0).expect("no chance");
+        assert_eq!([0.0, 0.3, 1.0].map(|draw| fixed.delay(1, draw)), [second * 2; 3]);
+        let long = Backoff::new(second, Duration::MAX).expect("sound");
+        let long = long.spread(0.0, 2.0).expect("the widest");
+        assert_eq!(long.delay(u32::MAX, 1.0), Duration::MAX);
+    }
+
+    #[test]
+    fn refuses_a_spread_that_cannot_be() {
+        let spread = |least, most| Backoff::default().spread(least, most);
+        for (least, most) in [(-0.1, 1.0), (1.0, 0.5), (0.0, 0.0), (0.0, 2.1), (f64::NAN, 1.0)] {
+            assert_eq!(spread(least, most), Err(InvalidSpread), "{least} to {most}");
+        }
     }
 
     proptest! {

@@ -4,11 +4,12 @@
 //! and telemetry ask the same one, so they never disagree about a response. The verdict's
 //! fields are independent of each other, since every combination occurs.
 //!
-//! The table of [`HttpClassifier`] and its reasons stand at the type.
+//! The tables of [`HttpClassifier`] and [`GrpcClassifier`], and their reasons, stand at the types.
 //!
 //! A verdict is *settled* exactly once, by [`Classify::guard`]: at the response's head where
 //! that decides, else at the end of the body, or at the drop of the future.
 
+mod grpc;
 mod http;
 mod mark;
 mod plain;
@@ -19,6 +20,7 @@ mod verdict;
 
 pub(crate) use self::retry_after::retry_after;
 pub use self::{
+    grpc::{GrpcClassifier, GrpcCode, GrpcGuarded, InvalidGrpcRetry},
     http::HttpClassifier,
     mark::{Mark, Marked},
     plain::PlainClassifier,
@@ -36,7 +38,8 @@ use crate::call::{Asked, Attempts};
 pub trait Classify<Res> {
     /// The response as the caller gets it, with a guard in it that settles the verdict.
     ///
-    /// A plain response settles at once; an HTTP response settles at the end of its body.
+    /// A plain response settles at once; an HTTP response settles at the end of its body, and
+    /// one of gRPC with its trailers.
     type Guarded<G: Settle>;
 
     /// The verdict on a response's head.

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "no test uses all of it, and none is a crate")]
 
 pub mod company;
+pub mod frames;
 pub mod spans;
 
 use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc};

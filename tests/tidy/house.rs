@@ -23,6 +23,7 @@ pub(crate) const FLOORS: [(u8, &[&str]); 5] = [
             "observe",
             "transport",
             "collect",
+            "grpc",
         ],
     ),
     (2, &["call", "classify", "endpoint", "event", "body", "budget"]),

@@ -1,0 +1,198 @@
+//! What a row may say. What it leaves out is the default of the library.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// One case.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Row {
+    /// Where it comes from.
+    pub(crate) source: String,
+    /// What is shown, in words.
+    pub(crate) case: String,
+    /// The section of `DIFFERENCES.md`, if the source says otherwise.
+    pub(crate) differs: Option<String>,
+    #[serde(flatten)]
+    pub(crate) what: What,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum What {
+    /// Calls through the layers, one after the other.
+    Calls {
+        #[serde(default)]
+        settings: Box<Settings>,
+        script: Vec<Rule>,
+        expected: Vec<Call>,
+    },
+    /// Steps of a budget alone.
+    Budget { tariff: Tariff, steps: Vec<Step>, expected: Books },
+    /// Waits of a backoff alone: of the retry `n`, from 0, at `draw`, `ms`.
+    Backoff { backoff: Backoff, delays: Vec<Delay> },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    pub(crate) protocol: Protocol,
+    /// `POST` for gRPC and `GET` for HTTP, if nothing is said.
+    pub(crate) method: Option<String>,
+    /// The caller's word on whether the call may be repeated.
+    pub(crate) idempotent: Option<bool>,
+    /// It carries an idempotency key.
+    pub(crate) keyed: bool,
+    /// The length of the request's body.
+    pub(crate) request_bytes: usize,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) pushback_cap_ms: Option<u64>,
+    pub(crate) replay_cap: Option<usize>,
+    /// gRPC's codes that are (or are not) tried again.
+    pub(crate) retry: BTreeMap<String, bool>,
+    /// Who pays; nobody, if nothing is said.
+    pub(crate) budget: Option<Tariff>,
+    /// What is left of the call's deadline at its beginning.
+    pub(crate) deadline_ms: Option<u64>,
+    /// A `PeekLayer` below the retry.
+    pub(crate) peek: bool,
+    /// An `AttemptHeaderLayer` below the retry: `grpc`, or a name, with a `#` in front of one
+    /// that counts from 1.
+    pub(crate) attempt_header: Option<String>,
+    /// How many endpoints a balancer has to choose from; without any there is no balancer.
+    pub(crate) endpoints: u16,
+    pub(crate) seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    #[default]
+    Grpc,
+    Http,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Backoff {
+    pub(crate) base_ms: u64,
+    pub(crate) cap_ms: u64,
+    /// The least and the most part of the ceiling; full jitter, if nothing is said.
+    pub(crate) spread: Option<(f64, f64)>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub(crate) enum Tariff {
+    /// gRPC's throttle, the ratio in thousandths.
+    Grpc { max_tokens: u32, ratio: u32 },
+    /// The default, but for what is said. A floor of 0 is none.
+    Tokens {
+        capacity: Option<u32>,
+        deposit: Option<u32>,
+        transient: Option<u32>,
+        throttled: Option<u32>,
+        floor_ms: Option<u64>,
+        gives_back: Option<bool>,
+    },
+}
+
+/// What the server does with the attempts `at` these numbers, counted from 0 over all calls; with
+/// all of them, if it names none. The first rule that holds is followed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    #[serde(default)]
+    pub(crate) at: Vec<usize>,
+    /// One of gRPC's codes, an HTTP status, or how it fails: `refused`, `reset`, `unprocessed`.
+    pub(crate) answer: String,
+    /// Where the code is: in the `head` (the default for failures), or in the trailers `after
+    /// head`, or `after message` (the default for `OK`).
+    #[serde(rename = "in")]
+    pub(crate) place: Option<String>,
+    /// Further headers, beside the code.
+    #[serde(default)]
+    pub(crate) fields: Vec<(String, String)>,
+    #[serde(default)]
+    pub(crate) takes_ms: u64,
+}
+
+/// A call, and what comes of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Call {
+    /// One of gRPC's codes, an HTTP status, `error`, or `given up`.
+    pub(crate) result: String,
+    /// The number of the server's last attempt.
+    pub(crate) last: Option<usize>,
+    /// How many attempts this call took.
+    pub(crate) attempts: Option<usize>,
+    /// How long after the one before each further attempt came: exactly, or between.
+    pub(crate) waits_ms: Option<Vec<Span>>,
+    /// Why there was no further attempt.
+    pub(crate) stopped: Option<String>,
+    /// What is left in the budget.
+    pub(crate) balance: Option<u32>,
+    /// What the server read of the attempts before, at each attempt.
+    pub(crate) counted: Option<Vec<Option<String>>>,
+    /// How many endpoints were asked.
+    pub(crate) endpoints: Option<usize>,
+    /// How long the caller waits for it.
+    pub(crate) give_up_after_ms: Option<u64>,
+    /// How many such calls there are; what is expected holds for each, and the balance for the
+    /// last.
+    #[serde(default = "one")]
+    pub(crate) times: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Span {
+    Exactly(u64),
+    Between(u64, u64),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Step {
+    pub(crate) times: usize,
+    #[serde(rename = "do")]
+    pub(crate) acts: Vec<Act>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Act {
+    /// A call succeeded at its first try.
+    Deposit,
+    /// A retry is asked for; if it is granted, it succeeds.
+    RetryThatSucceeds,
+    /// A retry is asked for; if it is granted, it fails.
+    RetryThatFails,
+    /// A retry is asked for whose end is never told.
+    Retry,
+    WaitMs(u64),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Books {
+    pub(crate) granted: Span,
+    pub(crate) balance: Option<u32>,
+    /// Refusals by their codes; those that are not named are none.
+    #[serde(default)]
+    pub(crate) refused: Option<BTreeMap<String, u64>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Delay {
+    pub(crate) n: u32,
+    pub(crate) draw: f64,
+    pub(crate) ms: u64,
+}
