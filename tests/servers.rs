@@ -34,7 +34,7 @@ use buttress::{
     endpoint::{Endpoint, MakeEndpoint},
     find,
     retry::{GaveUp, RetryConfig, RetryLayer},
-    timeout::DeadlineHeader,
+    timeout::{DeadlineHeader, DeadlineLayer},
     transport::{
         ConnectTimeout, HyperTransport, InvalidTarget, NotHandedOver, Transport, TransportBody,
         TransportConfig,
