@@ -11,6 +11,7 @@
 //! [`idempotency`]: crate::idempotency
 //! [`observe`]: crate::observe
 //! [`retry`]: crate::retry
+//! [`throttle`]: crate::throttle
 //! [`timeout`]: crate::timeout
 //! [`trace`]: crate::trace
 #![cfg_attr(feature = "hyper", doc = "[`transport`]: crate::transport")]
@@ -39,6 +40,7 @@ pub mod hedge;
 pub mod idempotency;
 pub mod observe;
 pub mod retry;
+pub mod throttle;
 pub mod timeout;
 pub mod trace;
 #[cfg(feature = "hyper")]

@@ -23,6 +23,8 @@ pub(crate) const FLOORS: [(u8, &[&str]); 5] = [
             "observe",
             "transport",
             "collect",
+            "throttle",
+            "fallback",
         ],
     ),
     (2, &["call", "classify", "endpoint", "event", "body", "budget"]),
