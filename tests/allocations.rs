@@ -24,6 +24,7 @@ use buttress::{
     endpoint::{Endpoint, Fixed, Open},
     idempotency::IdempotencyLayer,
     retry::{RetryConfig, RetryLayer},
+    throttle::{ThrottleConfig, ThrottleLayer},
     timeout::{AttemptTimeoutLayer, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer},
     trace::{AttemptSpanLayer, CallSpanLayer, TraceConfig},
 };
@@ -181,6 +182,12 @@ fn an_attempt_timeout_adds_nothing() {
 fn a_breaker_adds_nothing() {
     let breaker = || BreakerLayer::new(BreakerConfig::new(), HttpClassifier::new());
     assert_eq!(added(breaker), (0, 0));
+}
+
+#[test]
+fn a_throttle_adds_nothing() {
+    let throttle = || ThrottleLayer::new(ThrottleConfig::new(), HttpClassifier::new());
+    assert_eq!(added(throttle), (0, 0));
 }
 
 #[test]

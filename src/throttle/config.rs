@@ -82,7 +82,7 @@ impl ThrottleConfig {
     }
 
     /// How long a call counts (default: two minutes). At least four times as long as a call may
-    /// take; after an outage it takes up to two of it until every call goes out again.
+    /// take; after an outage it takes two to three of it until every call goes out again.
     ///
     /// # Errors
     ///

@@ -15,8 +15,8 @@
 //!
 //! The algorithm is that of Google's "Site Reliability Engineering" (2016), chapter 21, "Handling
 //! Overload": adaptive throttling. Each client decides by what it knows itself, and all of them
-//! together settle at twice of what the service can do. So it is found out within seconds that
-//! the service can take more.
+//! together settle at twice of what the service accepts, so that it is asked for more than it
+//! takes, and can show when it takes more.
 //!
 //! ```
 //! use buttress::{
@@ -70,9 +70,14 @@
 //! | [`max_probability`](ThrottleConfig::max_probability) | [0.9](DEFAULT_MAX_PROBABILITY) | above 0, below 1 | one call in ten finds out that the service is back |
 //! | [`minimum_rate`](ThrottleConfig::minimum_rate) | [5](DEFAULT_MINIMUM_RATE) | calls a second in the mean over the window, ≥ 1 | whoever calls less is no burden, and the share of a few calls is an accident |
 //!
-//! Where calls are shorter, take a shorter window: it recovers sooner. From a total outage it
-//! takes up to two windows until every call goes out again, the first half of one with a tenth of
-//! the calls.
+//! Where calls are shorter, take a shorter window: it recovers sooner. After a total outage a
+//! tenth of the calls goes out for half a window, half of them after a bit more than one, nine in
+//! ten after two, and all after two to three (the fewer the calls, the more of it is luck).
+//!
+//! **It is not fair.** Clients that draw on the same service hold it to twice of what it accepts
+//! together, but not each to the same share: whoever was lucky for a while is refused less and
+//! stays so. In an overload that lasts for many windows some refuse nothing and others nine in
+//! ten. Fairness is the service's to see to, which knows who asks.
 //!
 //! # What counts
 //!

@@ -151,7 +151,12 @@ impl Tally {
         let youngest = self.current.saturating_sub(GRACE)..=self.current;
         let pending = youngest.map(|bucket| self.buckets[place(bucket)].under_way).sum();
         let (requests, accepts) = (self.total.requests - pending, self.total.accepts);
-        State { requests, accepts, pending, probability: probability(&self.rules, requests, accepts) }
+        State {
+            requests,
+            accepts,
+            pending,
+            probability: probability(&self.rules, requests, accepts),
+        }
     }
 
     fn change(&mut self, bucket: u64, change: impl Fn(&mut Counts)) {
