@@ -6,6 +6,7 @@
 //! [`client`]: crate::client
 //! [`collect`]: crate::collect
 //! [`discover`]: crate::discover
+//! [`fallback`]: crate::fallback
 //! [`health`]: crate::health
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
@@ -35,6 +36,7 @@ pub mod balance;
 pub mod breaker;
 pub mod collect;
 pub mod discover;
+pub mod fallback;
 pub mod health;
 pub mod hedge;
 pub mod idempotency;
