@@ -17,7 +17,7 @@ use buttress::{
     algo::backoff::Backoff,
     body::{Body, ReplayBody, TakeWhole},
     breaker::{Breaker, BreakerConfig, BreakerLayer},
-    call::{Call, Outcome, Words},
+    call::{Call, Outcome, Words, mark_unsent},
     classify::{Blame, HttpClassifier, PlainClassifier, Retry, Sent, verdict_on_error},
     fallback::{
         Answer, BothFailed, Discloses, Ended, FallbackConfig, FallbackLayer, FellBack, Fixed, Key,
@@ -464,6 +464,25 @@ async fn a_call_that_waits_for_its_fallback_was_not_sent_unless_the_first_was() 
     }
 }
 
+/// Goal: what the fallback does not say is not taken from the call before it.
+#[tokio::test(start_paused = true)]
+async fn a_fallback_that_hangs_may_have_been_sent_although_the_first_was_not() {
+    let scene = Scene::new(Act::Hangs, Act::Hangs);
+    // As a transport does that finds nobody.
+    let first = service_fn(async |_: Sending| {
+        mark_unsent();
+        sleep(MS).await;
+        Err::<Response<Body>, BoxError>(io::Error::from(io::ErrorKind::ConnectionRefused).into())
+    });
+    let mut service = ServiceBuilder::new()
+        .layer(deadline(SECOND))
+        .layer(scene.layer(Unavailable::new()))
+        .service(first);
+    let Err(error) = call(&mut service, post()).await else { panic!("the other one hangs") };
+    assert_eq!(find::<Elapsed>(&*error).expect("the time is up").sent(), Sent::Maybe);
+    assert_eq!(scene.calls(), (0, 1));
+}
+
 // Beneath and above its neighbours.
 
 fn retry() -> RetryLayer<HttpClassifier> {
@@ -774,6 +793,9 @@ async fn a_client_is_a_service_like_any_other_beneath_a_fallback() {
             service_fn(move |request: Request<AttemptBody>| async move {
                 let body = http_body_util::BodyExt::collect(request.into_body()).await?;
                 assert_eq!(body.to_bytes(), "hello");
+                if code == 0 {
+                    return pending().await;
+                }
                 Ok::<_, BoxError>(status(code))
             })
         });
@@ -788,4 +810,12 @@ async fn a_client_is_a_service_like_any_other_beneath_a_fallback() {
     let mut service = layer.layer(client(503));
     let response = call(&mut service, get().request).await.expect("the other one answers");
     assert_eq!((response.status().as_u16(), fell_back(&response).reason), (200, Reason::Service));
+
+    // It keeps to the earlier deadline, so that there is time left for the other one.
+    let mut service = layer.layer(client(0));
+    let mut request = get().request;
+    request.extensions_mut().insert(Words::new().deadline(now() + SECOND));
+    let began = now();
+    let response = call(&mut service, request).await.expect("the other one answers");
+    assert_eq!((now() - began, fell_back(&response).reason), (750 * MS, Reason::Endpoint));
 }

@@ -590,7 +590,7 @@ where
             let (answered, refused) = (Arc::clone(&answered), Arc::clone(&refused));
             tokio::spawn(async move {
                 let counter = match call(&mut client, get()).await {
-                    Ok(response) if response.status() == StatusCode::OK => answered,
+                    Ok(response) if response.code() == StatusCode::OK => answered,
                     Err(error) if throttled(&error).is_some() => refused,
                     _ => return,
                 };
@@ -605,12 +605,12 @@ where
 }
 
 trait HasStatus {
-    fn status(&self) -> StatusCode;
+    fn code(&self) -> StatusCode;
 }
 
 impl<B> HasStatus for Response<B> {
-    fn status(&self) -> StatusCode {
-        Response::status(self)
+    fn code(&self) -> StatusCode {
+        self.status()
     }
 }
 

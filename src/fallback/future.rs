@@ -229,3 +229,29 @@ fn disclose<F, R, Cl>(
     let age = response.fell_back().and_then(|noted| noted.age);
     shared.config.observer.on(|| Event::FellBack { by, reason, verdict, age });
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever is left, the call itself has its share of it, and never more time than there is.
+        #[test]
+        fn the_reserve_is_a_share_of_what_is_left(left in 0_u64..100_000, percent in 0_u32..=90) {
+            let now = now();
+            let left = Duration::from_millis(left);
+            let own = reserved(now, now + left, percent) - now;
+            let share = left.as_secs_f64() * f64::from(100 - percent) / 100.0;
+            prop_assert!(own <= left);
+            prop_assert!((own.as_secs_f64() - share).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_stays_where_it_is() {
+        let now = now();
+        assert_eq!(reserved(now + Duration::from_secs(1), now, 25), now);
+    }
+}
