@@ -80,3 +80,28 @@ fn merge(inner: Option<FellBack>, mut outer: FellBack) -> FellBack {
     outer.age = outer.age.or(inner.and_then(|inner| inner.age));
     outer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outer_fallback_says_why_and_the_inner_one_how_old_the_answer_is() {
+        let by = |by, age| FellBack {
+            by,
+            reason: Reason::Service,
+            verdict: Verdict::TIMED_OUT,
+            outcome: Outcome::Response(Some(503)),
+            age,
+        };
+        let age = Some(Duration::from_secs(7));
+        let mut plain = Answer::new(());
+        let mut http = Response::new(());
+        for noted in [by("stale", age), by("eu", None)] {
+            plain.disclose(noted.clone());
+            http.disclose(noted);
+        }
+        assert_eq!(plain.fell_back(), Some(&by("eu", age)));
+        assert_eq!(http.fell_back(), Some(&by("eu", age)));
+    }
+}

@@ -334,6 +334,8 @@ mod tests {
         assert_eq!(bench.probability(), 0.0);
         // Their answers come in another bucket, and count in that of their requests.
         bench.now += ms(2500);
+        assert_eq!(bench.counts(), (0, 0, 1000));
+        assert_eq!(bench.probability(), 0.0);
         for ticket in tickets {
             bench.settle(ticket, Verdict::SUCCESS);
         }
