@@ -93,9 +93,10 @@
 //! [`DeadlineLayer`](crate::timeout::DeadlineLayer), which ends both together. To have something
 //! left of it, a fallback keeps [a quarter](DEFAULT_RESERVE_PERCENT) of it to itself: what
 //! stands below sees a deadline that is so much earlier. A second `DeadlineLayer` there (with the
-//! same limit; the earlier deadline holds) cuts the call off in time; without one, whoever
-//! reads the deadline still keeps to it (retry begins no attempt, an attempt timeout is shorter). When no time is left, the fallback is not called. It stands below the
-//! idempotency key, so that an older version of the same service gets the same key.
+//! same limit; the earlier deadline holds) cuts the call off in time; without one, whoever reads
+//! the deadline still keeps to it (retry begins no attempt, an attempt timeout is shorter). When
+//! no time is left, the fallback is not called. It stands below the idempotency key, so that an
+//! older version of the same service gets the same key.
 //!
 //! # What is sent to another service
 //!
