@@ -58,6 +58,34 @@ pub enum Event<'a> {
         /// How long it stays open, where it does.
         open_for: Option<Duration>,
     },
+    /// A call was not sent, since the service refuses too many.
+    Throttled {
+        /// Why, as a stable code: `few_accepts`, `no_accepts`.
+        reason: &'static str,
+        /// The probability with which it was refused.
+        probability: f64,
+    },
+    /// A fallback answers in the place of a call that failed.
+    FellBack {
+        /// The fallback's name.
+        by: &'static str,
+        /// Why, as a stable code: `refused`, `endpoint`, `service`, `not_there`, `rule`.
+        reason: &'static str,
+        /// What the failure meant.
+        verdict: Verdict,
+        /// How old the answer is, if it was remembered.
+        age: Option<Duration>,
+    },
+    /// A call failed, and its fallback does not answer either.
+    NoFallback {
+        /// The fallback's name.
+        by: &'static str,
+        /// Why, as a stable code: `deadline`, `not_repeatable`, `not_replayable`, `unknown`,
+        /// `failed`.
+        reason: &'static str,
+        /// What the failure meant.
+        verdict: Verdict,
+    },
     /// An endpoint came.
     EndpointAdded(&'a Endpoint),
     /// An endpoint went.

@@ -7,11 +7,13 @@
 //! [`collect`]: crate::collect
 //! [`discover`]: crate::discover
 //! [`grpc`]: crate::grpc
+//! [`fallback`]: crate::fallback
 //! [`health`]: crate::health
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
 //! [`observe`]: crate::observe
 //! [`retry`]: crate::retry
+//! [`throttle`]: crate::throttle
 //! [`timeout`]: crate::timeout
 //! [`trace`]: crate::trace
 #![cfg_attr(feature = "hyper", doc = "[`transport`]: crate::transport")]
@@ -36,11 +38,13 @@ pub mod breaker;
 pub mod collect;
 pub mod discover;
 pub mod grpc;
+pub mod fallback;
 pub mod health;
 pub mod hedge;
 pub mod idempotency;
 pub mod observe;
 pub mod retry;
+pub mod throttle;
 pub mod timeout;
 pub mod trace;
 #[cfg(feature = "hyper")]

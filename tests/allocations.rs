@@ -23,8 +23,13 @@ use buttress::{
     collect::CollectLayer,
     endpoint::{Endpoint, Fixed, Open},
     grpc::{AttemptHeaderLayer, PeekLayer},
+    fallback::{
+        FallbackConfig, FallbackLayer, Fixed as FixedAnswer, Stale, StaleConfig, StandInConfig,
+        StandInLayer, Unavailable, by_uri,
+    },
     idempotency::IdempotencyLayer,
     retry::{RetryConfig, RetryLayer},
+    throttle::{ThrottleConfig, ThrottleLayer},
     timeout::{AttemptTimeoutLayer, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer},
     trace::{AttemptSpanLayer, CallSpanLayer, TraceConfig},
 };
@@ -215,6 +220,12 @@ fn counting_attempts_adds_room_for_a_header_where_there_is_something_to_count() 
 }
 
 #[test]
+fn a_throttle_adds_nothing() {
+    let throttle = || ThrottleLayer::new(ThrottleConfig::new(), HttpClassifier::new());
+    assert_eq!(added(throttle), (0, 0));
+}
+
+#[test]
 fn collecting_adds_nothing_to_a_body_of_one_piece() {
     assert_eq!(added(CollectLayer::always), (0, 0));
 }
@@ -290,6 +301,48 @@ fn a_retry_adds_the_copy_of_the_request() {
         RetryLayer::new(config, HttpClassifier::new()).layer(Leaf)
     };
     assert_eq!(allocations(once, headers(6)), 0, "what is made once is not copied");
+}
+
+#[test]
+fn a_fallback_adds_the_copy_of_the_request() {
+    let over = || {
+        let config = FallbackConfig::named("eu");
+        FallbackLayer::new(config, Unavailable::new(), Leaf, HttpClassifier::new()).layer(Leaf)
+    };
+    assert_eq!(allocations(over, carried), 0, "no header, and a body in memory");
+    assert_eq!(allocations(over, plain), 0);
+    let with_header = || {
+        let mut call = carried();
+        call.request.headers_mut().insert("accept", HeaderValue::from_static("*/*"));
+        call
+    };
+    assert_eq!(allocations(over, with_header), 1, "a list of headers");
+}
+
+#[test]
+fn a_fixed_answer_adds_nothing() {
+    let fixed = || {
+        let answer = FixedAnswer::new(|| Response::new(Body::empty()));
+        let config = StandInConfig::named("fixed");
+        StandInLayer::new(config, Unavailable::new(), answer, HttpClassifier::new())
+    };
+    assert_eq!(added(fixed), (0, 0));
+}
+
+#[test]
+fn to_remember_an_answer_adds_nothing_once_its_question_is_known() {
+    let over = || {
+        let stale = Stale::new(StaleConfig::new(), by_uri);
+        let config = StandInConfig::named("stale");
+        StandInLayer::new(config, Unavailable::new(), stale, HttpClassifier::new()).layer(Leaf)
+    };
+    let get = || {
+        let mut call = carried();
+        *call.request.method_mut() = http::Method::GET;
+        call
+    };
+    assert_eq!(allocations(over, carried), 0, "the URI of a POST is shared");
+    assert_eq!(allocations(over, get), 0, "an answer without headers, and a body in memory");
 }
 
 #[test]

@@ -34,9 +34,7 @@ pub struct Window {
     current: usize,
     /// The running total of all buckets.
     total: Counts,
-    width: Duration,
-    /// When the current bucket is over. None: in no time that an `Instant` can tell.
-    ends: Option<Instant>,
+    steps: Steps,
 }
 
 /// Calls, and how many of them failed.
@@ -50,7 +48,7 @@ pub struct Counts {
 }
 
 /// Ten, so that what is forgotten at one step is a tenth of what is known.
-const BUCKETS: usize = 10;
+pub(crate) const BUCKETS: usize = 10;
 /// Nanoseconds of a second.
 const NANOS: u128 = 1_000_000_000;
 
@@ -58,13 +56,11 @@ impl Window {
     /// An empty window that is `span` long, in buckets of a tenth of it.
     #[must_use]
     pub fn new(span: Duration, now: Instant) -> Self {
-        let width = (span / BUCKETS as u32).max(Duration::from_nanos(1));
         Self {
             buckets: [Counts::default(); BUCKETS],
             current: 0,
             total: Counts::default(),
-            width,
-            ends: now.checked_add(width),
+            steps: Steps::new(span, now),
         }
     }
 
@@ -92,7 +88,7 @@ impl Window {
     /// Forgets everything; the first bucket begins `now`.
     pub fn clear(&mut self, now: Instant) {
         self.forget();
-        self.ends = now.checked_add(self.width);
+        self.steps.restart(now);
     }
 
     fn forget(&mut self) {
@@ -102,26 +98,53 @@ impl Window {
 
     /// Steps into the bucket of `now`.
     fn slide(&mut self, now: Instant) {
-        let Some(ends) = self.ends.filter(|&ends| now >= ends) else {
+        let steps = self.steps.until(now);
+        if steps >= BUCKETS as u64 {
+            self.forget();
             return;
+        }
+        for _ in 0..steps {
+            self.current = (self.current + 1) % BUCKETS;
+            let oldest = std::mem::take(&mut self.buckets[self.current]);
+            self.total.calls -= oldest.calls;
+            self.total.failures -= oldest.failures;
+        }
+    }
+}
+
+/// Cuts time into buckets of a tenth of a window, and says how many have passed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Steps {
+    width: Duration,
+    /// When the current bucket is over. None: in no time that an `Instant` can tell.
+    ends: Option<Instant>,
+}
+
+impl Steps {
+    /// The first bucket of a window that is `span` long begins `now`.
+    pub(crate) fn new(span: Duration, now: Instant) -> Self {
+        let width = (span / BUCKETS as u32).max(Duration::from_nanos(1));
+        Self { width, ends: now.checked_add(width) }
+    }
+
+    /// The current bucket begins `now`.
+    fn restart(&mut self, now: Instant) {
+        self.ends = now.checked_add(self.width);
+    }
+
+    /// How many buckets have passed since it was asked last. An instant before the latest one
+    /// counts as the latest.
+    pub(crate) fn until(&mut self, now: Instant) -> u64 {
+        let Some(ends) = self.ends.filter(|&ends| now >= ends) else {
+            return 0;
         };
         let late = now.saturating_duration_since(ends).as_nanos();
         let width = self.width.as_nanos();
-        let steps = late / width + 1;
-        if steps >= BUCKETS as u128 {
-            self.forget();
-        } else {
-            for _ in 0..steps {
-                self.current = (self.current + 1) % BUCKETS;
-                let oldest = std::mem::take(&mut self.buckets[self.current]);
-                self.total.calls -= oldest.calls;
-                self.total.failures -= oldest.failures;
-            }
-        }
         // The rest of the current bucket: less than a width, so it fits where a width did.
         let rest = width - late % width;
         let rest = Duration::new((rest / NANOS) as u64, (rest % NANOS) as u32);
         self.ends = now.checked_add(rest);
+        u64::try_from(late / width + 1).unwrap_or(u64::MAX)
     }
 }
 

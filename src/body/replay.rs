@@ -348,6 +348,20 @@ impl<B> Drop for ReplayBody<B> {
     }
 }
 
+/// As it is sent, if it lies whole in memory; else boxed.
+impl<B> From<ReplayBody<B>> for super::Body
+where
+    B: Body + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn from(mut body: ReplayBody<B>) -> Self {
+        match &mut body.reader {
+            Reader::Kept { kept: Kept::Whole(bytes), .. } => Self::full(std::mem::take(bytes)),
+            Reader::Once(_) | Reader::Kept { kept: Kept::Tee(_), .. } => Self::new(body),
+        }
+    }
+}
+
 /// Why a body could not be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -34,6 +34,11 @@
 //!   the attempt's end.
 //! - **Of timeouts, connecting alone is an event.** Calls and attempts that took too long are in
 //!   the errors, the spans and the [`Retrying`](crate::Event::Retrying) that follows them.
+//! - **A throttle is not fair.** The clients of a service hold it together to twice of what it
+//!   accepts; which of them refuses how much is left to luck, and stays so for as long as the
+//!   overload lasts ([`throttle`](crate::throttle)).
+//! - **A stale answer is as old as it says**, and its rules are not all of HTTP's: what varies by
+//!   a header is not remembered, unless your key says by what ([`fallback`](crate::fallback)).
 //! - **Few calls, slow judgements.** A breaker needs five failures in a row or twenty calls in
 //!   its window, and the balancer learns of an endpoint by calling it. With a call a minute,
 //!   [`health`](crate::health) checks are what finds a dead instance.

@@ -17,6 +17,10 @@
 //! | retry above the attempt timeout | a timeout ends the call instead of the attempt |
 //! | retry above hedge | a hedge that failed is not tried again, and a retry is raced by its own past |
 //! | attempt span below retry | three attempts look like one that was slow |
+//! | throttle below retry and hedge | a call counts as one request, however often it is tried |
+//! | throttle above the breaker | what is refused takes the place of a probe |
+//! | [fallback](crate::fallback) above retry, below the deadline | what the next attempt would have cured is answered by somebody else; or the other service has no deadline |
+//! | stand-in (a stale or fixed answer) above the deadline | when the time is up nobody is left who answers |
 //! | breaker above the attempt timeout | the breaker never sees a timeout: what hangs is dropped, which blames nobody |
 //! | breaker of an endpoint beside the balancer's pick | a refusal costs an attempt and a wait; here it costs another pick |
 //! | collecting below the attempt timeout | a body that stalls has nobody who looks at the clock |

@@ -68,6 +68,32 @@ fn emit(event: &Event<'_>) {
         Event::Breaker { endpoint, state, reason, open_for } => {
             breaker(*endpoint, state, reason, *open_for);
         }
+        Event::Throttled { reason, probability } => event!(
+            DEBUG,
+            "buttress.throttled",
+            "a call was not sent; the service refuses too many",
+            reason = reason,
+            probability = *probability,
+        ),
+        Event::FellBack { by, reason, verdict, age } => event!(
+            INFO,
+            "buttress.fallback",
+            "a fallback answers in the place of a call that failed",
+            by = by,
+            reason = reason,
+            blame = blame(verdict),
+            sent = sent(verdict),
+            age_ms = age.map(millis),
+        ),
+        Event::NoFallback { by, reason, verdict } => event!(
+            INFO,
+            "buttress.no_fallback",
+            "a call failed, and its fallback does not answer either",
+            by = by,
+            reason = reason,
+            blame = blame(verdict),
+            sent = sent(verdict),
+        ),
         Event::EndpointAdded(endpoint) => event!(
             INFO,
             "buttress.endpoint.added",
@@ -296,6 +322,10 @@ mod tests {
             breaker("open", Some(&endpoint), Some(second)),
             breaker("half_open", None, None),
             breaker("forced_open", None, None),
+            Event::Throttled { reason: "few_accepts", probability: 0.25 },
+            Event::FellBack { by: "eu", reason: "service", verdict, age: None },
+            Event::FellBack { by: "stale", reason: "service", verdict, age: Some(second) },
+            Event::NoFallback { by: "eu", reason: "not_repeatable", verdict },
             Event::EndpointAdded(&endpoint),
             Event::EndpointRemoved(&endpoint),
             Event::HealthChanged(&endpoint, Health::Unhealthy),
@@ -316,6 +346,12 @@ mod tests {
             format!("WARN buttress.breaker {at} state=open reason=consecutive open_for_ms=1000"),
             "INFO buttress.breaker state=half_open reason=consecutive".to_owned(),
             "WARN buttress.breaker state=forced_open reason=consecutive".to_owned(),
+            "DEBUG buttress.throttled reason=few_accepts probability=0.25".to_owned(),
+            "INFO buttress.fallback by=eu reason=service blame=service sent=maybe".to_owned(),
+            "INFO buttress.fallback by=stale reason=service blame=service sent=maybe age_ms=1000"
+                .to_owned(),
+            "INFO buttress.no_fallback by=eu reason=not_repeatable blame=service sent=maybe"
+                .to_owned(),
             format!("INFO buttress.endpoint.added {at}"),
             format!("INFO buttress.endpoint.removed {at}"),
             format!("WARN buttress.health {at} health=unhealthy"),

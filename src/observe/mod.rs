@@ -31,6 +31,9 @@
 //! | `buttress.connect_timed_out` | INFO | `address`, `limit_ms` |
 //! | `buttress.hedge` | DEBUG | `attempt` |
 //! | `buttress.breaker` | WARN when it opens, else INFO | `endpoint`, `address`, `state`, `reason`, `open_for_ms` |
+//! | `buttress.throttled` | DEBUG | `reason`, `probability` |
+//! | `buttress.fallback` | INFO | `by`, `reason`, `blame`, `sent`, `age_ms` |
+//! | `buttress.no_fallback` | INFO | `by`, `reason`, `blame`, `sent` |
 //! | `buttress.endpoint.added`, `.removed` | INFO | `endpoint`, `address` |
 //! | `buttress.health` | WARN when unhealthy, INFO when healthy, else DEBUG | `endpoint`, `address`, `health` |
 //! | `buttress.health.probe_failed` | DEBUG | `endpoint`, `address`, `error` |

@@ -24,6 +24,8 @@ pub(crate) const FLOORS: [(u8, &[&str]); 5] = [
             "transport",
             "collect",
             "grpc",
+            "throttle",
+            "fallback",
         ],
     ),
     (2, &["call", "classify", "endpoint", "event", "body", "budget"]),
