@@ -10,6 +10,7 @@
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
 //! [`observe`]: crate::observe
+//! [`refresh`]: crate::refresh
 //! [`retry`]: crate::retry
 //! [`timeout`]: crate::timeout
 //! [`trace`]: crate::trace
@@ -38,6 +39,7 @@ pub mod health;
 pub mod hedge;
 pub mod idempotency;
 pub mod observe;
+pub mod refresh;
 pub mod retry;
 pub mod timeout;
 pub mod trace;

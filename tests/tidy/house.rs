@@ -23,6 +23,8 @@ pub(crate) const FLOORS: [(u8, &[&str]); 5] = [
             "observe",
             "transport",
             "collect",
+            "refresh",
+            "reconcile",
         ],
     ),
     (2, &["call", "classify", "endpoint", "event", "body", "budget"]),
