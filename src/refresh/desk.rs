@@ -5,12 +5,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
 use super::{
     Awaited, Held, Keeper, Refresh, RefreshConfig, RefreshTimedOut, Refusal,
-    error::{Cause, Panicked},
+    error::{Cause, Panicked, WaitsForItself},
     waiters::{Place, Waiters},
 };
 use crate::{
@@ -41,6 +42,8 @@ struct Inner<C, F> {
     /// Which it is: what another one brings is not wanted any more.
     number: u64,
     began: Instant,
+    /// Who polls it just now.
+    polled_by: Option<ThreadId>,
     /// Somebody came for it while it was being polled.
     missed: bool,
 }
@@ -67,6 +70,7 @@ where
             fetching: None,
             number: 0,
             began: now(),
+            polled_by: None,
             missed: false,
         };
         Self {
@@ -97,6 +101,7 @@ where
                 let old = inner.keeper.held().credential;
                 inner.number += 1;
                 inner.began = now;
+                inner.polled_by = Some(thread::current().id());
                 let (number, abandoned) = (inner.number, inner.fetching.take());
                 drop(inner);
                 // The program's own code, which may come back here: not under the lock.
@@ -105,15 +110,7 @@ where
                 let unwinding = Unwinding { desk: self, number };
                 let fetching = Box::pin(refresh.refresh(old));
                 std::mem::forget(unwinding);
-                let mut inner = lock(&self.inner);
-                let abandoned = if inner.number == number {
-                    inner.missed = false;
-                    inner.fetching.replace(fetching)
-                } else {
-                    Some(fetching)
-                };
-                drop(inner);
-                drop(abandoned);
+                self.put_back(number, fetching);
                 // Whoever came in between found nothing to carry on.
                 self.waiters.wake_all();
                 Next::Wait(place)
@@ -143,10 +140,16 @@ where
                 return Err(Waiting::Failed(self.fail(number, error.into())));
             }
         };
+        let this_thread = thread::current().id();
         let Some(mut fetching) = inner.fetching.take() else {
+            // Two polls on one thread, one within the other.
+            if inner.polled_by == Some(this_thread) {
+                return Err(Waiting::Failed(Cause::new(WaitsForItself.into())));
+            }
             inner.missed = true;
             return Err(Waiting::Until(expires));
         };
+        inner.polled_by = Some(this_thread);
         let number = inner.number;
         drop(inner);
 
@@ -173,23 +176,27 @@ where
                 Err(Waiting::Failed(self.fail(number, error)))
             }
             Poll::Pending => {
-                self.put_back(number, fetching, cx);
+                // What somebody was woken for, who came while it was away, is not lost.
+                if self.put_back(number, fetching) {
+                    cx.waker().wake_by_ref();
+                }
                 Err(Waiting::Until(expires))
             }
         }
     }
 
-    fn put_back(&self, number: u64, fetching: Pin<Box<F>>, cx: &Context<'_>) {
+    /// Lays it where the next who is polled finds it, and says whether somebody looked for it
+    /// meanwhile.
+    fn put_back(&self, number: u64, fetching: Pin<Box<F>>) -> bool {
         let mut inner = lock(&self.inner);
-        let missed = std::mem::take(&mut inner.missed);
-        let abandoned =
-            if inner.number == number { inner.fetching.replace(fetching) } else { Some(fetching) };
-        drop(inner);
-        drop(abandoned);
-        // What somebody was woken for, who came while it was away, is not lost.
-        if missed {
-            cx.waker().wake_by_ref();
+        if inner.number != number {
+            // Another one lies there, or none is wanted. Dropped without the lock.
+            drop(inner);
+            return true;
         }
+        inner.fetching = Some(fetching);
+        inner.polled_by = None;
+        std::mem::take(&mut inner.missed)
     }
 
     fn renew(&self, number: u64, credential: C) {

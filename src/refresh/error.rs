@@ -99,6 +99,21 @@ impl StdError for RefreshTimedOut {
     }
 }
 
+/// The credential is fetched by a call that waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WaitsForItself;
+
+impl fmt::Display for WaitsForItself {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the credential is fetched through the layer that waits for it: fetch it by a client \
+             of its own",
+        )
+    }
+}
+
+impl StdError for WaitsForItself {}
+
 /// What fetched the credential panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Panicked;

@@ -57,7 +57,8 @@
 //! it hands out. Calls that are refused meanwhile wait for it; calls that begin meanwhile go out
 //! with the credential that there is.
 //!
-//! A fetching that goes through the layer itself would wait for itself, until its limit.
+//! A fetching that goes through the layer itself, and is refused there, would wait for itself: it
+//! fails. (One that does so in a task of its own is not found out, and ends at its limit.)
 //!
 //! # Defaults
 //!
