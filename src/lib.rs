@@ -10,6 +10,7 @@
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
 //! [`observe`]: crate::observe
+//! [`reconcile`]: crate::reconcile
 //! [`refresh`]: crate::refresh
 //! [`retry`]: crate::retry
 //! [`timeout`]: crate::timeout
@@ -39,6 +40,7 @@ pub mod health;
 pub mod hedge;
 pub mod idempotency;
 pub mod observe;
+pub mod reconcile;
 pub mod refresh;
 pub mod retry;
 pub mod timeout;
