@@ -33,7 +33,9 @@ pub struct Round {
 }
 
 impl Round {
-    pub(super) const fn new(number: u32, until: Instant) -> Self {
+    /// The lookup of this number, the first being 1.
+    #[must_use]
+    pub const fn new(number: u32, until: Instant) -> Self {
         Self { number, until }
     }
 }

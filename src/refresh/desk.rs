@@ -49,9 +49,9 @@ struct Inner<C, F> {
 }
 
 /// What follows a refusal.
-pub(super) enum Next<C> {
-    /// Another try with this.
-    Repeat(Held<C>),
+pub(super) enum Next {
+    /// Another try, with the credential that holds now.
+    Repeat,
     /// A wait.
     Wait(Place),
     /// The refusal is the answer.
@@ -87,13 +87,13 @@ where
     }
 
     /// Decides on a refusal of the credential of this `generation`.
-    pub(super) fn refused<R>(&self, generation: u64, refresh: &R, now: Instant) -> Next<C>
+    pub(super) fn refused<R>(&self, generation: u64, refresh: &R, now: Instant) -> Next
     where
         R: Refresh<Credential = C, Future = F>,
     {
         let mut inner = lock(&self.inner);
         match inner.keeper.refused(generation, now) {
-            Refusal::Repeat(held) => Next::Repeat(held),
+            Refusal::Repeat(_) => Next::Repeat,
             Refusal::Wait => Next::Wait(self.waiters.join()),
             Refusal::Stands => Next::Stands,
             Refusal::Failed(cause) => Next::Failed(cause),
@@ -125,12 +125,12 @@ where
         place: &Place,
         generation: u64,
         cx: &mut Context<'_>,
-    ) -> Result<Held<C>, Waiting> {
+    ) -> Result<(), Waiting> {
         place.register(cx.waker());
         let at = now();
         let mut inner = lock(&self.inner);
         let expires = match inner.keeper.awaited(generation, at) {
-            Awaited::Renewed(held) => return Ok(held),
+            Awaited::Renewed(_) => return Ok(()),
             Awaited::Failed(cause) => return Err(Waiting::Failed(cause)),
             Awaited::UnderWay(expires) => expires,
             Awaited::Expired => {
@@ -163,7 +163,7 @@ where
                 drop(fetching);
                 self.renew(number, credential);
                 match lock(&self.inner).keeper.awaited(generation, now()) {
-                    Awaited::Renewed(held) => Ok(held),
+                    Awaited::Renewed(_) => Ok(()),
                     // It came too late, and another one is being fetched.
                     _ => {
                         cx.waker().wake_by_ref();

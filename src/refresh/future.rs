@@ -163,7 +163,7 @@ where
                     mark_unsent();
                     let desk = &this.shared.desk;
                     match desk.poll(place, this.call.generation, cx) {
-                        Ok(_) => this.state.set(State::GettingReady),
+                        Ok(()) => this.state.set(State::GettingReady),
                         Err(Waiting::Failed(cause)) => {
                             this.state.set(State::Ended);
                             return Poll::Ready(Err(this.call.failed(cause)));
@@ -224,7 +224,7 @@ impl<R: Replayer, T> Ongoing<R, T> {
             Stands::Deadline
         } else {
             match shared.desk.refused(self.generation, &shared.refresh, now()) {
-                Next::Repeat(_) => return Followed::Repeat,
+                Next::Repeat => return Followed::Repeat,
                 Next::Wait(place) => return Followed::Wait(place),
                 Next::Failed(cause) => return Followed::Ended(Err(self.failed(cause))),
                 Next::Stands => Stands::NewCredential,

@@ -12,7 +12,7 @@ use crate::time::after;
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use buttress::refresh::{Held, Keeper, Refusal};
+/// use buttress::refresh::{Keeper, Refusal};
 ///
 /// let (limit, pause) = (Duration::from_secs(10), Duration::from_secs(1));
 /// let mut keeper = Keeper::<&str, &str>::new(Some("old"), limit, pause);
@@ -21,8 +21,8 @@ use crate::time::after;
 /// assert_eq!(keeper.refused(used, now), Refusal::Fetch); // the first one fetches
 /// assert_eq!(keeper.refused(used, now), Refusal::Wait); // the others wait for it
 /// keeper.renewed("new", now);
-/// let new = Held { credential: Some("new"), generation: 1 };
-/// assert_eq!(keeper.refused(used, now), Refusal::Repeat(new)); // a late one has it at once
+/// let Refusal::Repeat(held) = keeper.refused(used, now) else { panic!("a late one has it at once") };
+/// assert_eq!(held.credential, Some("new"));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Keeper<C, E> {

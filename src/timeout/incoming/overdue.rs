@@ -27,7 +27,7 @@ impl Overdue {
     /// gone, with its caller or because it has been answered.
     #[must_use]
     pub fn is_overdue(&self) -> bool {
-        // Relaxed: nothing else is read on the strength of it.
+        // Relaxed, as the store in `Watch::drop`: nothing else is read on the strength of it.
         self.gone.load(Ordering::Relaxed) || now() >= self.deadline
     }
 
@@ -63,6 +63,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        // Relaxed: see `Overdue::is_overdue`.
         self.overdue.gone.store(true, Ordering::Relaxed);
         if self.observer.is_listening() && now() >= self.overdue.deadline {
             self.observer.on(|| Event::Overdue { stage: "let_run", limit: self.limit() });
