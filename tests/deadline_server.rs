@@ -241,7 +241,8 @@ async fn work_whose_deadline_passes_is_dropped_and_its_permits_are_free() -> Res
     });
     let service = IncomingDeadlineLayer::new(config().observer(observer)).layer(leaf);
     let began = now();
-    let mut call = Box::pin(service.clone().oneshot(waited(100)));
+    let mut ready = service.clone();
+    let mut call = Box::pin(ready.ready().await?.call(waited(100)));
     let response = poll_fn(|cx| call.as_mut().poll(cx)).await?;
     assert_eq!(permits.available_permits(), 1, "although the future is still there");
     assert_eq!((response.status().as_u16(), now() - began), (504, 100 * MS));
