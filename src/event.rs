@@ -46,6 +46,43 @@ pub enum Event<'a> {
         /// The limit.
         limit: Duration,
     },
+    /// A request came with a deadline that can't be read.
+    DeadlineUnreadable {
+        /// The header's name.
+        header: &'a str,
+        /// It was answered with an error at once, instead of being served without a deadline.
+        refused: bool,
+    },
+    /// A request to this program is overdue: nobody waits for its answer any more.
+    Overdue {
+        /// What became of the work, as a stable code: `not_begun`, `dropped` while it ran,
+        /// `body_dropped` while its answer was read, `let_run` to its end.
+        stage: &'static str,
+        /// How much time the request had.
+        limit: Duration,
+    },
+    /// A new credential was fetched, after one that the service refused.
+    CredentialRefreshed {
+        /// How long that took.
+        took: Duration,
+    },
+    /// No new credential could be fetched. The calls that waited for it failed.
+    CredentialRefreshFailed(&'a (dyn std::error::Error + 'static)),
+    /// A credential was refused, and the refusal is the caller's answer.
+    CredentialRefused {
+        /// Why no new one was tried, as a stable code: `new_credential` for one that was fetched
+        /// a moment ago, `again` for the second refusal of one call, `not_replayable`,
+        /// `deadline`, `unavailable`.
+        reason: &'static str,
+    },
+    /// A call whose outcome was unknown was looked up.
+    Reconciled {
+        /// What is known now, as a stable code: `found`, `not_carried_out`, or that it is still
+        /// unknown: `lookup_failed`, `still_running`, `no_time`.
+        outcome: &'static str,
+        /// How many lookups were made.
+        lookups: u32,
+    },
     /// A breaker changed its state.
     Breaker {
         /// The endpoint it guards, or none if it guards the whole service.

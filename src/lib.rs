@@ -12,6 +12,8 @@
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
 //! [`observe`]: crate::observe
+//! [`reconcile`]: crate::reconcile
+//! [`refresh`]: crate::refresh
 //! [`retry`]: crate::retry
 //! [`throttle`]: crate::throttle
 //! [`timeout`]: crate::timeout
@@ -43,6 +45,8 @@ pub mod health;
 pub mod hedge;
 pub mod idempotency;
 pub mod observe;
+pub mod reconcile;
+pub mod refresh;
 pub mod retry;
 pub mod throttle;
 pub mod timeout;

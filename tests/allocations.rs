@@ -28,9 +28,14 @@ use buttress::{
         StandInLayer, Unavailable, by_uri,
     },
     idempotency::IdempotencyLayer,
+    reconcile::{self, ByKey, ReconcileConfig, ReconcileLayer},
+    refresh::{Bearer, RefreshConfig, RefreshLayer},
     retry::{RetryConfig, RetryLayer},
     throttle::{ThrottleConfig, ThrottleLayer},
-    timeout::{AttemptTimeoutLayer, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer},
+    timeout::{
+        AttemptTimeoutLayer, DEFAULT_DEADLINE_HEADER, DeadlineHeader, DeadlineHeaderLayer,
+        DeadlineLayer, IncomingDeadlineConfig, IncomingDeadlineLayer,
+    },
     trace::{AttemptSpanLayer, CallSpanLayer, TraceConfig},
 };
 use bytes::Bytes;
@@ -276,6 +281,58 @@ fn a_deadline_on_the_wire_adds_its_header_and_nothing_where_there_is_no_deadline
     }
     let off = || DeadlineHeaderLayer::optional(None);
     assert_eq!(added(off), (0, 0));
+}
+
+#[test]
+fn a_servers_deadline_adds_the_words_and_nothing_where_there_is_none() {
+    let over = || IncomingDeadlineLayer::default().layer(Leaf);
+    assert_eq!(allocations(over, plain), 0);
+    let limited = || {
+        let mut request = plain();
+        request.headers_mut().insert(DEFAULT_DEADLINE_HEADER, HeaderValue::from_static("250"));
+        request
+    };
+    assert_eq!(allocations(over, limited), WORDS);
+    // The handle, and its place in the extensions.
+    let let_run = || {
+        let config = IncomingDeadlineConfig::new().let_run(true);
+        IncomingDeadlineLayer::new(config).layer(Leaf)
+    };
+    assert_eq!(allocations(let_run, limited), WORDS + 2);
+}
+
+#[test]
+fn a_credential_adds_its_header_and_the_copy_of_the_request() {
+    let over = || {
+        let tokens = Bearer::new(async || Ok::<_, BoxError>("t1"));
+        let tokens = tokens.token("t0").expect("it is sound");
+        RefreshLayer::new(RefreshConfig::new(), tokens).layer(Leaf)
+    };
+    assert_eq!(allocations(over, carried), FIRST_HEADER);
+    let with_header = || {
+        let mut call = carried();
+        call.request.headers_mut().insert("accept", HeaderValue::from_static("*/*"));
+        call
+    };
+    // A copy of the header map; the credential's value is shared by all calls.
+    assert_eq!(allocations(over, with_header), 2);
+}
+
+#[test]
+fn what_could_be_looked_up_adds_nothing() {
+    let reconcile = || {
+        let lookup = ByKey::new(async |_: HeaderValue, _| {
+            Ok::<_, BoxError>(reconcile::Answer::<Response<Body>>::NotCarriedOut)
+        });
+        ReconcileLayer::new(ReconcileConfig::new(), lookup, HttpClassifier::new())
+    };
+    assert_eq!(added(reconcile), (0, 0));
+    let keyed = || {
+        let mut request = plain();
+        request.headers_mut().insert("idempotency-key", HeaderValue::from_static("\"k-1\""));
+        request
+    };
+    assert_eq!(allocations(|| reconcile().layer(Leaf), keyed), 0);
 }
 
 #[test]

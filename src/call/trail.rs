@@ -209,6 +209,34 @@ pub(crate) fn current_expiry() -> Option<Instant> {
     CURRENT.with(|slot| slot.expires.get())
 }
 
+/// Runs work that is no part of the call above it (the fetching of a credential, a lookup, a
+/// server's handler) as if no trail were entered: what it marks is of other calls.
+pub(crate) fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let _restored = CURRENT.with(|slot| Apart {
+        marks: slot.marks.replace(Marks::NONE),
+        target: slot.target.take(),
+        expires: slot.expires.take(),
+    });
+    work()
+}
+
+/// Puts back what was known before, also when the work panics.
+struct Apart {
+    marks: Marks,
+    target: Option<Target>,
+    expires: Option<Instant>,
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        CURRENT.with(|slot| {
+            slot.marks.set(self.marks);
+            slot.target.set(self.target);
+            slot.expires.set(self.expires);
+        });
+    }
+}
+
 /// The innermost trail of those that are being polled on this thread. In parts, since every
 /// poll of every layer that waits passes here, and the target hardly ever changes.
 struct Slot {
@@ -318,6 +346,22 @@ mod tests {
         let seen = outer.enter(|| inner.enter(current_expiry));
         assert_eq!(seen, Some(near));
         assert_eq!(current_expiry(), None);
+    }
+
+    #[test]
+    fn what_is_done_apart_neither_hears_of_the_call_nor_is_heard() {
+        let target = Target::new(EndpointKey::unique(), ([127, 0, 0, 1], 80).into());
+        let mut call = Trail::expiring(Some(crate::time::now()));
+        call.enter(|| {
+            mark_unsent();
+            apart(|| {
+                assert_eq!(current_expiry(), None);
+                mark_sent_before();
+                mark_handed_over();
+                mark_target(target);
+            });
+        });
+        assert_eq!((call.sent(), call.target()), (Sent::No, None));
     }
 
     #[test]

@@ -29,6 +29,12 @@
 //! | `buttress.retry` | DEBUG | `attempt`, `blame`, `sent`, `delay_ms` |
 //! | `buttress.gave_up` | INFO | `attempts`, `blame`, `sent`, `retry`, `reason` |
 //! | `buttress.connect_timed_out` | INFO | `address`, `limit_ms` |
+//! | `buttress.deadline.unreadable` | INFO | `header`, `refused` |
+//! | `buttress.overdue` | INFO | `stage`, `limit_ms` |
+//! | `buttress.credential.refreshed` | INFO | `took_ms` |
+//! | `buttress.credential.refresh_failed` | WARN | `error` |
+//! | `buttress.credential.refused` | INFO | `reason` |
+//! | `buttress.reconciled` | INFO | `outcome`, `lookups` |
 //! | `buttress.hedge` | DEBUG | `attempt` |
 //! | `buttress.breaker` | WARN when it opens, else INFO | `endpoint`, `address`, `state`, `reason`, `open_for_ms` |
 //! | `buttress.throttled` | DEBUG | `reason`, `probability` |

@@ -24,13 +24,15 @@ pub enum Which {
     Body,
     /// The longest silence between two pieces of a body that is meant to last.
     Idle,
+    /// The deadline of a request to this program, before its handler had answered.
+    Incoming,
 }
 
 impl Elapsed {
     pub(super) const fn new(which: Which, limit: Duration, sent: Sent) -> Self {
         let retry = match (which, sent) {
             // There is no time left for another attempt; only an attempt's end leaves some.
-            (Which::Total | Which::Body, _) => Retry::Never,
+            (Which::Total | Which::Body | Which::Incoming, _) => Retry::Never,
             (_, Sent::No) => Retry::Always,
             _ => Retry::IfSafe,
         };
@@ -79,6 +81,7 @@ impl fmt::Display for Elapsed {
             Which::Attempt => write!(f, "the attempt did not end within {limit:?}"),
             Which::Body => write!(f, "the response's body did not end within the call's {limit:?}"),
             Which::Idle => write!(f, "the response's body was silent for {limit:?}"),
+            Which::Incoming => write!(f, "the request was not answered within its {limit:?}"),
         }
     }
 }

@@ -35,6 +35,15 @@ pub struct DeadlineHeader {
     form: Form,
 }
 
+/// What a request's headers say of its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Nothing,
+    Left(Duration),
+    /// The header is there, in another form than its own or more than once.
+    Unreadable,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Form {
     Grpc,
@@ -72,12 +81,23 @@ impl DeadlineHeader {
     }
 
     /// What the header says. Two of them say nothing: which one holds is anybody's guess.
-    pub(super) fn read(&self, headers: &HeaderMap) -> Option<Duration> {
+    pub(super) fn said(&self, headers: &HeaderMap) -> Said {
         let mut values = headers.get_all(&self.name).iter();
-        let (value, None) = (values.next()?.as_bytes(), values.next()) else { return None };
-        match self.form {
-            Form::Grpc => wire::parse_grpc(value),
-            Form::Millis => wire::parse_millis(value),
+        let Some(value) = values.next() else { return Said::Nothing };
+        if values.next().is_some() {
+            return Said::Unreadable;
+        }
+        let left = match self.form {
+            Form::Grpc => wire::parse_grpc(value.as_bytes()),
+            Form::Millis => wire::parse_millis(value.as_bytes()),
+        };
+        left.map_or(Said::Unreadable, Said::Left)
+    }
+
+    fn read(&self, headers: &HeaderMap) -> Option<Duration> {
+        match self.said(headers) {
+            Said::Left(left) => Some(left),
+            Said::Nothing | Said::Unreadable => None,
         }
     }
 

@@ -7,6 +7,8 @@
 //! - the transport bounds connecting by a timeout of its own.
 //! - [`DeadlineHeaderLayer`] tells the service how long it is waited for. It stands below the
 //!   other two.
+//! - [`IncomingDeadlineLayer`] takes that up in the service, [for its own calls and to end work
+//!   that nobody waits for](#in-a-server).
 //!
 //! ```text
 //! ├──────────────────────── deadline ────────────────────────────┤
@@ -40,28 +42,36 @@
 //! # On the wire
 //!
 //! What is left of the deadline goes out with each attempt, in a [`DeadlineHeader`]: gRPC's
-//! `grpc-timeout`, or milliseconds in a header of any name. [`incoming`] reads it from the
-//! request to a server, whose own calls then end no later than its caller stops waiting. Each
-//! hop only ever takes from it, never adds:
+//! `grpc-timeout`, or milliseconds in a header of any name. [`incoming()`] reads it from the
+//! request to a server. Each hop only ever takes from it, never adds.
+//!
+//! # In a server
+//!
+//! [`IncomingDeadlineLayer`] reads the deadline of a request, takes the earlier of it and of a
+//! limit of the server's own, and leaves it in the [`Words`] of the request's extensions. The
+//! handler makes the words of its own calls from those by [`pass_on`], which then end no later
+//! than its caller stops waiting:
 //!
 //! ```
-//! use std::{convert::Infallible, time::{Duration, Instant}};
+//! use std::{convert::Infallible, time::Duration};
 //! use buttress::{
-//!     call::Words,
-//!     timeout::{self, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer},
+//!     BoxError,
+//!     timeout::{
+//!         self, DeadlineHeader, DeadlineHeaderLayer, DeadlineLayer, IncomingDeadlineConfig,
+//!         IncomingDeadlineLayer,
+//!     },
 //! };
 //! use bytes::Bytes;
 //! use http::{Request, Response};
 //! use http_body_util::Empty;
-//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! // A server's handler, as axum would have it: it calls another service while it answers.
-//! async fn handler(incoming: Request<()>) -> Result<Response<()>, buttress::BoxError> {
-//!     let header = DeadlineHeader::default();
-//!     let mut orders = ServiceBuilder::new()
+//! async fn handler(incoming: Request<()>) -> Result<Response<Empty<Bytes>>, BoxError> {
+//!     let orders = ServiceBuilder::new()
 //!         .layer(DeadlineLayer::new(Duration::from_secs(30))?)
 //!         // retry stands here
-//!         .layer(DeadlineHeaderLayer::new(header.clone()))
+//!         .layer(DeadlineHeaderLayer::default())
 //!         .service(service_fn(async |request: Request<()>| {
 //!             let left = timeout::incoming(request.headers(), &DeadlineHeader::default());
 //!             assert!(left.expect("it is passed on") <= Duration::from_millis(250));
@@ -69,21 +79,41 @@
 //!         }));
 //!
 //!     let mut request = Request::get("http://orders/7").body(())?;
-//!     if let Some(left) = timeout::incoming(incoming.headers(), &header) {
-//!         // The earlier of the two deadlines holds: 250 ms here, not 30 s.
-//!         request.extensions_mut().insert(Words::new().deadline(Instant::now() + left));
-//!     }
-//!     Ok(orders.ready().await?.call(request).await?.map(|_| ()))
+//!     // The earlier of the two deadlines holds: 250 ms here, not 30 s.
+//!     request.extensions_mut().insert(timeout::pass_on(incoming.extensions()));
+//!     Ok(orders.oneshot(request).await?.map(|_| Empty::new()))
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), buttress::BoxError> {
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+//! let config = IncomingDeadlineConfig::new().limit(Duration::from_secs(60))?;
+//! let server = ServiceBuilder::new()
+//!     .layer(IncomingDeadlineLayer::new(config))
+//!     .service(service_fn(handler));
 //! let incoming = Request::get("/").header("request-timeout-ms", "250").body(())?;
-//! assert!(handler(incoming).await?.status().is_success());
+//! assert!(server.oneshot(incoming).await?.status().is_success());
 //! # Ok(()) }
 //! ```
 //!
-//! A caller is believed. Where any stranger may call, a limit that the server sets for itself is
-//! the earlier one: give its own calls a [`DeadlineLayer`], too, as above.
+//! Whoever calls [`trace::extract`](crate::trace::extract) puts that into the same words, and it
+//! is passed on with the deadline. There is no ambient deadline, in a task-local: that is lost
+//! in every task that a handler spawns, and nobody sees at a call whether it is limited.
+//!
+//! Work that nobody waits for is not done:
+//!
+//! | | HTTP | gRPC, by its content type | event |
+//! |---|---|---|---|
+//! | nothing is left when it comes, the service is not called | 504 | `DEADLINE_EXCEEDED`, trailers only | `not_begun` |
+//! | the deadline passes while it is done, the handler is dropped | 504 | the same | `dropped` |
+//! | … while its answer is read, the body is dropped | the body breaks off | the same in the trailers | `body_dropped` |
+//! | the same, but it is [let run](IncomingDeadlineConfig::let_run) | the handler's answer | the same | `let_run` |
+//! | the header can't be read, and [such are refused](IncomingDeadlineConfig::refuse_unreadable) | 400 | `INTERNAL` | [`DeadlineUnreadable`](crate::Event::DeadlineUnreadable) |
+//!
+//! An answer for HTTP has a problem (RFC 9457) for its body; one for overdue work has its
+//! [`Elapsed`] in its extensions, for the layers of the server above. A handler that is let run
+//! has an [`Overdue`] in its request's extensions, and asks that whether it can stop.
+//!
+//! A caller is believed. Where any stranger may call, give the layer a
+//! [limit](IncomingDeadlineConfig::limit) of the server's own.
 //!
 //! # Defaults
 //!
@@ -92,6 +122,9 @@
 //! | [`DEFAULT_TOTAL`] | 30 s | above 0 | Microsoft.Extensions.Http.Resilience |
 //! | [`DEFAULT_ATTEMPT`] | 10 s | above 0, at most the total | the same |
 //! | [`DEFAULT_DEADLINE_HEADER`] | `request-timeout-ms` | names that HTTP does not need | no standard to follow |
+//! | headers that a server reads | `grpc-timeout` and the one above | any | whoever sends one means it |
+//! | a server's own limit | none | above 0 | a default must not break a slow service that works |
+//! | kept back for the way of the answer | nothing | any | nobody here knows the way |
 //!
 //! # Errors
 //!
@@ -108,8 +141,11 @@
 //!
 //! # Events
 //!
-//! None: a timeout is an outcome, which the layers above report.
+//! For a call none: a timeout is an outcome, which the layers above report. In a server,
+//! [`Event::Overdue`](crate::Event::Overdue) and
+//! [`Event::DeadlineUnreadable`](crate::Event::DeadlineUnreadable).
 //!
+//! [`Words`]: crate::call::Words
 //! [`Words::deadline`]: crate::call::Words::deadline
 
 mod attempt;
@@ -118,6 +154,7 @@ mod config;
 mod deadline;
 mod error;
 mod header;
+mod incoming;
 mod limited;
 mod outgoing;
 pub mod wire;
@@ -130,5 +167,9 @@ pub use self::{
     deadline::{Deadline, DeadlineFuture, DeadlineLayer},
     error::{Elapsed, Which},
     header::{DEFAULT_DEADLINE_HEADER, DeadlineHeader, InvalidDeadlineHeader, incoming},
+    incoming::{
+        Admission, IncomingBody, IncomingDeadline, IncomingDeadlineConfig, IncomingDeadlineFuture,
+        IncomingDeadlineLayer, Intake, Overdue, pass_on,
+    },
     outgoing::{DeadlineHeaderLayer, DeadlineHeaderService},
 };

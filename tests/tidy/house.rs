@@ -26,6 +26,8 @@ pub(crate) const FLOORS: [(u8, &[&str]); 5] = [
             "grpc",
             "throttle",
             "fallback",
+            "refresh",
+            "reconcile",
         ],
     ),
     (2, &["call", "classify", "endpoint", "event", "body", "budget"]),
