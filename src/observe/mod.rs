@@ -29,7 +29,9 @@
 //! | `buttress.retry` | DEBUG | `attempt`, `blame`, `sent`, `delay_ms` |
 //! | `buttress.gave_up` | INFO | `attempts`, `blame`, `sent`, `retry`, `reason` |
 //! | `buttress.connect_timed_out` | INFO | `address`, `limit_ms` |
-//! | `buttress.hedge` | DEBUG | `attempt` |
+//! | `buttress.hedge` | DEBUG | `attempt`, `delay_ms` |
+//! | `buttress.hedge.refused` | DEBUG | `reason` |
+//! | `buttress.hedge.ended` | DEBUG | `attempt`, `winner` |
 //! | `buttress.breaker` | WARN when it opens, else INFO | `endpoint`, `address`, `state`, `reason`, `open_for_ms` |
 //! | `buttress.endpoint.added`, `.removed` | INFO | `endpoint`, `address` |
 //! | `buttress.health` | WARN when unhealthy, INFO when healthy, else DEBUG | `endpoint`, `address`, `health` |
