@@ -34,16 +34,20 @@ struct Shared {
     /// Whether failures are charged; by default none are.
     charges: bool,
     bucket: Mutex<TokenBucket>,
+    /// What is spared for the retries: half of the bucket.
+    spared: u32,
 }
 
 impl Budget {
     /// A full budget.
     #[must_use]
     pub fn new(tariff: Tariff) -> Self {
+        let spared = tariff.capacity / 2;
         let bucket = TokenBucket::new(tariff);
         let full = AtomicBool::new(bucket.is_full());
         let charges = !bucket.ignores_failures();
-        Self { shared: Arc::new(Padded(Shared { full, charges, bucket: Mutex::new(bucket) })) }
+        let bucket = Mutex::new(bucket);
+        Self { shared: Arc::new(Padded(Shared { full, charges, bucket, spared })) }
     }
 
     /// How many tokens are left.
@@ -70,6 +74,17 @@ impl Budget {
     #[must_use]
     pub fn withdraw(&self, class: Class, now: Instant) -> Option<Withdrawal> {
         self.update(|bucket| bucket.withdraw(class, now))
+    }
+
+    /// Asks for a hedge, which is granted only from what retries can spare: the upper half. A
+    /// retry answers a call that failed, a hedge one that is only slow. (gRPC neither retries nor
+    /// hedges below the half of its tokens, gRFC A6.)
+    #[must_use]
+    pub fn withdraw_spare(&self, class: Class, now: Instant) -> Option<Withdrawal> {
+        self.update(|bucket| {
+            let spare = bucket.balance() > self.shared.spared;
+            if spare { bucket.withdraw(class, now) } else { None }
+        })
     }
 
     /// Tells how a retry ended.

@@ -37,6 +37,21 @@ pub enum Event<'a> {
     Hedged {
         /// The number of the second.
         attempt: u32,
+        /// How long the first has been waited for.
+        delay: Duration,
+    },
+    /// An attempt is slow, and no second one is made.
+    NotHedged {
+        /// Why, as a stable code: `extra_load`, `budget`, `overload`, ….
+        reason: &'static str,
+    },
+    /// A race of two attempts is over.
+    HedgeEnded {
+        /// The number of the second.
+        attempt: u32,
+        /// Who won, as a stable code: `first`, `second`, `neither` (both failed), `dropped` (the
+        /// call was given up).
+        winner: &'static str,
     },
     /// No connection could be made within the limit. (The other timeouts end attempts, and show
     /// as [`Event::Retrying`] or [`Event::GaveUp`].)

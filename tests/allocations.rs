@@ -27,6 +27,7 @@ use buttress::{
         FallbackConfig, FallbackLayer, Fixed as FixedAnswer, Stale, StaleConfig, StandInConfig,
         StandInLayer, Unavailable, by_uri,
     },
+    hedge::{Hedge, HedgeConfig, HedgeLayer},
     idempotency::IdempotencyLayer,
     reconcile::{self, ByKey, ReconcileConfig, ReconcileLayer},
     refresh::{Bearer, RefreshConfig, RefreshLayer},
@@ -358,6 +359,35 @@ fn a_retry_adds_the_copy_of_the_request() {
         RetryLayer::new(config, HttpClassifier::new()).layer(Leaf)
     };
     assert_eq!(allocations(once, headers(6)), 0, "what is made once is not copied");
+}
+
+/// Of `config`, around a leaf that answers at its second poll.
+fn hedging(config: HedgeConfig) -> impl Fn() -> Hedge<Leaf, HttpClassifier> {
+    move || HedgeLayer::new(config.clone(), HttpClassifier::new()).layer(Leaf)
+}
+
+#[test]
+fn a_hedge_that_is_not_needed_adds_the_copy_of_the_request() {
+    let after = || HedgeConfig::after(Duration::from_secs(1)).expect("no zero");
+    let over = hedging(after());
+    assert_eq!(allocations(&over, carried), 0, "a POST, which may not be repeated");
+    assert_eq!(allocations(&over, plain), 0);
+    let read = |count: usize| {
+        move || {
+            let mut call = Call::new(Request::get("/").body(Body::from("q")).expect("sound"));
+            for name in ["accept", "user-agent"].into_iter().take(count) {
+                let name = HeaderName::from_static(name);
+                call.request.headers_mut().insert(name, HeaderValue::from_static("1"));
+            }
+            call
+        }
+    };
+    assert_eq!(allocations(&over, read(0)), 0, "no header, and a body in memory");
+    assert_eq!(allocations(&over, read(2)), 2, "a copy of a header map");
+    // As long as the latencies are not known nothing is copied, only recorded.
+    let over = hedging(HedgeConfig::new());
+    assert_eq!(allocations(&over, read(2)), 0);
+    assert_eq!(allocations(&over, || read(2)().request), 0);
 }
 
 #[test]

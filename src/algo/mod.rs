@@ -5,4 +5,5 @@ pub mod bucket;
 pub mod ewma;
 pub(crate) mod hex;
 pub mod p2c;
+pub mod quantile;
 pub mod window;

@@ -1,25 +1,25 @@
-//! Two attempts that race.
+//! One call, hedged if it is slow.
 
 use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::layer::Shared;
+use super::{
+    guard::Watch,
+    layer::Shared,
+    race::{Ended, Race, Spare},
+    state::Unhedged,
+};
 use crate::{
-    algo::bucket::{Class, Withdrawal},
-    call::{
-        Asked, AttemptKind, Carrier, Replay, Replayer, Trail, Tried, Words, is_repeatable,
-        mark_sent_before,
-    },
-    classify::{Classify, Sent},
+    call::{Carrier, Replay, Replayer, Trail, Words, is_repeatable},
+    classify::{Classify, Verdict},
     error::BoxError,
-    event::Event,
     time::{Sleep, after, now},
 };
 
@@ -31,30 +31,24 @@ pin_project! {
         C: Replay,
         S: Service<C::Attempt>,
     {
-        service: S,
-        shared: Arc<Shared<Cl>>,
-        replayer: Option<C::Replayer>,
-        asked: Asked,
-        number: u32,
-        tried: Tried,
-        trails: [Trail; 2],
-        withdrawal: Option<Withdrawal>,
         #[pin]
         first: Option<S::Future>,
+        trail: Trail,
+        // None if the call may not be repeated: then nothing is counted either.
+        watch: Option<Watch<Cl>>,
+        // None if there will be no second attempt.
+        spare: Option<Spare<S, C::Replayer>>,
         #[pin]
-        second: Second<S::Future>,
-        // How the attempt that failed first, failed.
-        failed: Option<Result<S::Response, BoxError>>,
+        second: Second<S::Future, S::Response, Cl>,
     }
 }
 
 pin_project! {
     #[project = SecondProj]
-    enum Second<F> {
-        Waiting { #[pin] sleep: Sleep },
-        GettingReady,
-        Running { #[pin] attempt: F },
-        None,
+    enum Second<F, T, Cl> {
+        NotDue { #[pin] sleep: Sleep },
+        Granted { race: Pin<Box<Race<F, T, Cl>>> },
+        Off,
     }
 }
 
@@ -64,32 +58,25 @@ where
     S: Service<C::Attempt>,
 {
     pub(super) fn new(mut service: S, call: C, shared: Arc<Shared<Cl>>) -> Self {
-        let words = call.words();
-        let asked = words.map(Words::asked).unwrap_or_default();
-        let number = words.map_or(1, |words| words.attempt.max(1));
-        let tried = words.map(|words| words.tried).unwrap_or_default();
-        let repeatable = is_repeatable(&call);
-        let (replayer, first, second) = if repeatable {
-            let (first, replayer) = call.begin(shared.config.replay_cap);
-            let sleep = Sleep::until(after(now(), shared.config.delay));
-            (Some(replayer), first, Second::Waiting { sleep })
-        } else {
-            (None, call.once(), Second::None)
-        };
-        let first = Some(service.call(first));
-        Self {
-            service,
-            shared,
-            replayer,
-            asked,
-            number,
-            tried,
-            trails: [Trail::new(), Trail::new()],
-            withdrawal: None,
-            first,
-            second,
-            failed: None,
+        let (trail, second) = (Trail::new(), Second::Off);
+        if !is_repeatable(&call) {
+            let first = Some(service.call(call.once()));
+            return Self { first, trail, watch: None, spare: None, second };
         }
+        let asked = call.words().map(Words::asked).unwrap_or_default();
+        let began = now();
+        let due = shared.delay(began).map(|delay| after(began, delay));
+        // One that comes when the call is over is not prepared.
+        let due = due.filter(|&due| asked.deadline.is_none_or(|deadline| due < deadline));
+        let watch = Some(Watch::new(Arc::clone(&shared), asked, began));
+        let Some(due) = due else {
+            let first = Some(service.call(call.once()));
+            return Self { first, trail, watch, spare: None, second };
+        };
+        let (first, replayer) = call.begin(shared.config.replay_cap);
+        let first = Some(service.call(first));
+        let second = Second::NotDue { sleep: Sleep::until(due) };
+        Self { first, trail, watch, spare: Some(Spare { service, replayer }), second }
     }
 }
 
@@ -104,90 +91,61 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let [first_trail, second_trail] = this.trails;
-        let succeeded = |result: &Result<S::Response, BoxError>| match result {
-            Ok(response) => this.shared.classifier.response(*this.asked, response).is_success(),
-            Err(_) => false,
-        };
-        let finished = match this.first.as_mut().as_pin_mut() {
-            Some(first) => first_trail.enter(|| first.poll(cx)),
+        let first = match this.first.as_mut().as_pin_mut() {
+            Some(first) => this.trail.enter(|| first.poll(cx)).map_err(Into::into),
             None => Poll::Pending,
         };
-        if let Poll::Ready(result) = finished {
+        let Some(watch) = this.watch else { return first };
+        if let Poll::Ready(result) = first {
             this.first.set(None);
-            let result = result.map_err(Into::into);
-            let racing = matches!(*this.second, Second::Running { .. });
-            if !racing || succeeded(&result) {
-                // The other one is dropped now, and frees what it holds.
-                this.second.set(Second::None);
-                if let Some(withdrawal) = this.withdrawal.take() {
-                    let budget = &this.shared.config.budget;
-                    // One that still waited for readiness was not made.
-                    if racing {
-                        budget.settle(withdrawal, false)
-                    } else {
-                        budget.refund(withdrawal)
-                    }
-                }
-                return Poll::Ready(result);
+            let ended = Ended::of(result, this.trail, watch).counted(watch);
+            let SecondProj::Granted { race } = this.second.as_mut().project() else {
+                return Poll::Ready(ended.into_result());
+            };
+            if let Some(decided) = race.as_mut().first_ended(ended, watch, this.trail) {
+                this.second.set(Second::Off);
+                return Poll::Ready(decided.hand_out());
             }
-            *this.failed = Some(result);
         }
         loop {
-            match this.second.as_mut().project() {
-                SecondProj::Waiting { sleep } => {
-                    std::task::ready!(sleep.poll(cx));
-                    let config = &this.shared.config;
-                    *this.withdrawal = config.budget.withdraw(Class::Transient, now());
-                    let granted = this.withdrawal.is_some();
-                    this.second.set(if granted { Second::GettingReady } else { Second::None });
-                }
-                SecondProj::GettingReady => {
-                    let ready = std::task::ready!(this.service.poll_ready(cx)).is_ok();
-                    let replayed = this.replayer.as_mut().and_then(Replayer::attempt);
-                    let Some(mut attempt) = replayed.filter(|_| ready) else {
-                        // Nothing was sent for it.
-                        if let Some(withdrawal) = this.withdrawal.take() {
-                            this.shared.config.budget.refund(withdrawal);
-                        }
-                        this.second.set(Second::None);
-                        continue;
+            match (this.second.as_mut().project(), &mut *this.spare) {
+                (SecondProj::NotDue { sleep }, Some(spare)) => {
+                    ready!(sleep.poll(cx));
+                    let granted = match spare.replayer.can_attempt() {
+                        true => watch.ask(),
+                        false => Err(Unhedged::NotReplayable),
                     };
-                    let words = attempt.words_mut();
-                    words.attempt = *this.number + 1;
-                    words.kind = AttemptKind::Hedge;
-                    words.tried = *this.tried;
-                    if let Some(target) = first_trail.target() {
-                        words.tried.insert(target.key);
-                    }
-                    let number = words.attempt;
-                    this.shared.config.observer.on(|| Event::Hedged { attempt: number });
-                    let attempt = this.service.call(attempt);
-                    this.second.set(Second::Running { attempt });
+                    this.second.set(match granted {
+                        Ok(ticket) => Second::Granted { race: Box::pin(Race::new(ticket)) },
+                        Err(reason) => {
+                            watch.refused(reason);
+                            Second::Off
+                        }
+                    });
                 }
-                SecondProj::Running { attempt } => {
-                    let result = second_trail.enter(|| attempt.poll(cx));
-                    // Whichever was polled last stands in the trail above: neither may hide
-                    // that the other was sent.
-                    if first_trail.sent().max(second_trail.sent()) != Sent::No {
-                        mark_sent_before();
-                    }
-                    let result = std::task::ready!(result).map_err(Into::into);
-                    this.second.set(Second::None);
-                    let won = succeeded(&result);
-                    if let Some(withdrawal) = this.withdrawal.take() {
-                        this.shared.config.budget.settle(withdrawal, won);
-                    }
-                    if won {
+                (SecondProj::Granted { race }, Some(spare)) => {
+                    let ended = race.as_mut().poll_second(cx, spare, watch, this.trail);
+                    let ended = match ready!(ended) {
+                        Ok(ended) => ended,
+                        Err(reason) => {
+                            watch.refused(reason);
+                            this.second.set(Second::Off);
+                            continue;
+                        }
+                    };
+                    if ended.verdict.is_success() {
+                        // It frees what it holds before anybody sees the winner's response, and
+                        // would have taken at least so long.
                         this.first.set(None);
-                        return Poll::Ready(result);
+                        watch.count(Verdict::CANCELLED, this.trail.target().is_some(), now());
                     }
-                    if this.first.is_none() {
-                        return Poll::Ready(this.failed.take().unwrap_or(result));
+                    if let Some(decided) = race.as_mut().second_ended(ended, watch, this.trail) {
+                        this.second.set(Second::Off);
+                        return Poll::Ready(decided.hand_out());
                     }
                 }
-                // The first one is pending.
-                SecondProj::None => return Poll::Pending,
+                // The first attempt is pending.
+                _ => return Poll::Pending,
             }
         }
     }

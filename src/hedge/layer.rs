@@ -1,38 +1,60 @@
-//! Races slow attempts.
+//! Builds hedges.
 
 use std::{
+    fmt,
     sync::Arc,
-    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use tower_layer::Layer;
-use tower_service::Service;
 
-use super::{HedgeConfig, HedgeFuture};
+use super::{Hedge, HedgeConfig, Pacer, config::When};
 use crate::{
-    call::{Carrier, Replay},
-    classify::Classify,
-    error::BoxError,
+    sync::{Mutex, Padded, lock},
+    time::now,
 };
 
 /// Makes a second attempt of calls that are slow. Stands below retry, above the balancer.
+///
+/// All services that one layer builds, and their clones, share what is known of the latencies,
+/// and the allowance: use one layer for one service.
 #[derive(Debug)]
 pub struct HedgeLayer<Cl> {
     shared: Arc<Shared<Cl>>,
 }
 
 /// What all calls share.
-#[derive(Debug)]
 pub(super) struct Shared<Cl> {
     pub(super) config: HedgeConfig,
     pub(super) classifier: Cl,
+    pub(super) pacer: Padded<Mutex<Pacer>>,
+}
+
+impl<Cl> Shared<Cl> {
+    pub(super) fn delay(&self, now: Instant) -> Option<Duration> {
+        match self.config.rules.when {
+            When::After(delay) => Some(delay),
+            When::Slowest => lock(&self.pacer).delay(now),
+        }
+    }
+}
+
+// Not derived: the latencies alone are four thousand numbers.
+impl<Cl: fmt::Debug> fmt::Debug for Shared<Cl> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("config", &self.config)
+            .field("classifier", &self.classifier)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<Cl> HedgeLayer<Cl> {
     /// A layer that judges by `classifier`.
     #[must_use]
     pub fn new(config: HedgeConfig, classifier: Cl) -> Self {
-        Self { shared: Arc::new(Shared { config, classifier }) }
+        let pacer = Padded(Mutex::new(Pacer::new(&config, now())));
+        Self { shared: Arc::new(Shared { config, classifier, pacer }) }
     }
 }
 
@@ -46,42 +68,6 @@ impl<Cl, S> Layer<S> for HedgeLayer<Cl> {
     type Service = Hedge<S, Cl>;
 
     fn layer(&self, inner: S) -> Hedge<S, Cl> {
-        Hedge { inner, shared: Arc::clone(&self.shared) }
-    }
-}
-
-/// The service of [`HedgeLayer`].
-#[derive(Debug)]
-pub struct Hedge<S, Cl> {
-    inner: S,
-    shared: Arc<Shared<Cl>>,
-}
-
-impl<S: Clone, Cl> Clone for Hedge<S, Cl> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
-    }
-}
-
-impl<S, Cl, C> Service<C> for Hedge<S, Cl>
-where
-    C: Carrier + Replay<Attempt: Carrier>,
-    S: Service<C::Attempt> + Clone,
-    S::Error: Into<BoxError>,
-    Cl: Classify<S::Response>,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = HedgeFuture<S, C, Cl>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, call: C) -> Self::Future {
-        // The instance that was polled is the one that is called.
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        HedgeFuture::new(ready, call, Arc::clone(&self.shared))
+        Hedge::new(inner, Arc::clone(&self.shared))
     }
 }

@@ -52,11 +52,25 @@ fn emit(event: &Event<'_>) {
             retry = retry(verdict),
             reason = reason,
         ),
-        Event::Hedged { attempt } => event!(
+        Event::Hedged { attempt, delay } => event!(
             DEBUG,
             "buttress.hedge",
             "an attempt is slow; a second one races it",
             attempt = i64::from(*attempt),
+            delay_ms = millis(*delay),
+        ),
+        Event::NotHedged { reason } => event!(
+            DEBUG,
+            "buttress.hedge.refused",
+            "an attempt is slow; no second one is made",
+            reason = reason,
+        ),
+        Event::HedgeEnded { attempt, winner } => event!(
+            DEBUG,
+            "buttress.hedge.ended",
+            "a race of two attempts is over",
+            attempt = i64::from(*attempt),
+            winner = winner,
         ),
         Event::ConnectTimedOut { address, limit } => event!(
             INFO,
@@ -357,6 +371,9 @@ mod tests {
         let events = [
             Event::Retrying { attempt: 1, verdict, delay: Duration::from_micros(2500) },
             Event::GaveUp { attempts: 3, verdict, reason: "budget" },
+            Event::Hedged { attempt: 2, delay: second },
+            Event::NotHedged { reason: "extra_load" },
+            Event::HedgeEnded { attempt: 2, winner: "second" },
             Event::ConnectTimedOut { address: ([127, 0, 0, 1], 80).into(), limit: second },
             Event::DeadlineUnreadable { header: "grpc-timeout", refused: true },
             Event::Overdue { stage: "dropped", limit: second },
@@ -387,6 +404,9 @@ mod tests {
             "DEBUG buttress.retry attempt=1 blame=service sent=maybe delay_ms=2".to_owned(),
             "INFO buttress.gave_up attempts=3 blame=service sent=maybe retry=if_safe reason=budget"
                 .to_owned(),
+            "DEBUG buttress.hedge attempt=2 delay_ms=1000".to_owned(),
+            "DEBUG buttress.hedge.refused reason=extra_load".to_owned(),
+            "DEBUG buttress.hedge.ended attempt=2 winner=second".to_owned(),
             "INFO buttress.connect_timed_out address=127.0.0.1:80 limit_ms=1000".to_owned(),
             "INFO buttress.deadline.unreadable header=grpc-timeout refused=true".to_owned(),
             "INFO buttress.overdue stage=dropped limit_ms=1000".to_owned(),

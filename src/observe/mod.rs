@@ -35,7 +35,9 @@
 //! | `buttress.credential.refresh_failed` | WARN | `error` |
 //! | `buttress.credential.refused` | INFO | `reason` |
 //! | `buttress.reconciled` | INFO | `outcome`, `lookups` |
-//! | `buttress.hedge` | DEBUG | `attempt` |
+//! | `buttress.hedge` | DEBUG | `attempt`, `delay_ms` |
+//! | `buttress.hedge.refused` | DEBUG | `reason` |
+//! | `buttress.hedge.ended` | DEBUG | `attempt`, `winner` |
 //! | `buttress.breaker` | WARN when it opens, else INFO | `endpoint`, `address`, `state`, `reason`, `open_for_ms` |
 //! | `buttress.throttled` | DEBUG | `reason`, `probability` |
 //! | `buttress.fallback` | INFO | `by`, `reason`, `blame`, `sent`, `age_ms` |
