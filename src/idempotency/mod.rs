@@ -90,8 +90,10 @@
 mod config;
 mod error;
 mod future;
+mod item;
 mod key;
 mod layer;
+pub mod server;
 mod service;
 mod uuid;
 
