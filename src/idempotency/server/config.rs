@@ -1,10 +1,10 @@
 //! Which requests are honoured, and how.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderName, Method, StatusCode, header, request::Parts};
 
-use super::Fingerprint;
+use super::{Fingerprint, InvalidHonour, docs::Docs};
 use crate::{
     call::OF_HTTP,
     entropy::Entropy,
@@ -374,76 +374,3 @@ impl fmt::Debug for HonourConfig {
             .finish_non_exhaustive()
     }
 }
-
-/// Where problems point to.
-#[derive(Clone, Debug)]
-pub(super) struct Docs {
-    uri: Box<str>,
-    link: HeaderValue,
-}
-
-impl Docs {
-    pub(super) fn new(uri: &str) -> Result<Self, InvalidHonour> {
-        let absolute = uri.parse::<http::Uri>().is_ok_and(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
-        });
-        // What would end the string in JSON, or the link in its header.
-        let plain = uri.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\<>".contains(&byte));
-        if !absolute || !plain {
-            return Err(InvalidHonour::DOCS);
-        }
-        let link = format!("<{uri}>; rel=\"describedby\"; type=\"text/html\"");
-        let link = HeaderValue::from_str(&link).map_err(|_| InvalidHonour::DOCS)?;
-        Ok(Self { uri: uri.into(), link })
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.uri
-    }
-
-    pub(super) const fn link(&self) -> &HeaderValue {
-        &self.link
-    }
-}
-
-impl Default for Docs {
-    fn default() -> Self {
-        Self::new("https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/")
-            .expect("it is an absolute URI of plain characters")
-    }
-}
-
-/// A setting that can't work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidHonour {
-    sentence: &'static str,
-}
-
-impl InvalidHonour {
-    const NAME: Self = Self {
-        sentence: "this is no header's name: use letters, digits and dashes, such as \
-                   \"Idempotency-Key\"",
-    };
-    const OF_HTTP: Self = Self {
-        sentence: "HTTP itself needs this header: choose the one that clients send keys in, such \
-                   as \"Idempotency-Key\"",
-    };
-    const DOCS: Self = Self {
-        sentence: "problems can't point to this: give an absolute URI, such as \
-                   \"https://developer.example.com/idempotency\"",
-    };
-    const RETRY_AFTER: Self =
-        Self { sentence: "Retry-After counts whole seconds: give one or more" };
-    const LEASE: Self = Self {
-        sentence: "a key would be forgotten while its work is done: give a lease above zero, and a \
-                   retention that is longer",
-    };
-}
-
-impl fmt::Display for InvalidHonour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.sentence)
-    }
-}
-
-impl StdError for InvalidHonour {}

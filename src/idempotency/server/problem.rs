@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::{Answer, Docs};
+use super::{Answer, docs::Docs};
 use crate::idempotency::DEFAULT_HEADER;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -10,7 +10,13 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{HeldBody, HonourFuture, Store, layer::Shared, problem::Problem, visit::Visit, wire};
+use super::{
+    HeldBody, HonourFuture, Store,
+    layer::Shared,
+    problem::Problem,
+    visit::{Visit, tell},
+    wire,
+};
 use crate::error::BoxError;
 
 /// The service of [`HonourLayer`](super::HonourLayer).
@@ -64,7 +70,7 @@ where
             }
             Err(reason) => Problem::Invalid(reason),
         };
-        HonourFuture::told(problem.response(&config.header, &config.docs))
+        HonourFuture::told(tell(&self.shared, problem))
     }
 }
 

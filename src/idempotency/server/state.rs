@@ -34,6 +34,7 @@ pub(super) enum State {
 
 /// What a store does about an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is matched where it is made, and kept nowhere")]
 #[non_exhaustive]
 pub enum Change {
     /// Saves this in the record's place.
