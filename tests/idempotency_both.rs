@@ -17,6 +17,7 @@ use buttress::{
     body::{Body, ReplayBody},
     call::Attempts,
     classify::HttpClassifier,
+    hedge::{HedgeConfig, HedgeLayer},
     idempotency::{
         IdempotencyConfig, IdempotencyLayer,
         server::{Concurrent, HeldBody, Honour, HonourConfig, HonourLayer, MemoryStore},
@@ -387,6 +388,41 @@ async fn a_server_that_waits_spares_the_client_its_409s() {
     assert_eq!(status, 201);
     let statuses: Vec<u16> = attempts.iter().map(|&(_, status)| status).collect();
     assert_eq!(statuses, [0, 201], "{attempts:?}");
+}
+
+/// Two attempts of one call at once: the second one's 409 must not win over the first one's work.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_of_what_is_at_work_waits_for_the_first_ones_answer() {
+    for (concurrent, heard_first) in [
+        (Concurrent::Refuse, StatusCode::CONFLICT),
+        (Concurrent::Wait(SECOND), StatusCode::CREATED),
+    ] {
+        let server =
+            HonourLayer::new(HonourConfig::new().concurrent(concurrent), MemoryStore::new());
+        let server = tower::Layer::layer(&server, Slow(200 * MS));
+        let attempts = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&attempts);
+        let client = ServiceBuilder::new()
+            .layer(IdempotencyLayer::default())
+            .layer(HedgeLayer::new(
+                HedgeConfig::after(20 * MS).expect("no zero"),
+                HttpClassifier::new(),
+            ))
+            .service(tower::service_fn(move |request: Attempt| {
+                let (server, heard) = (server.clone(), Arc::clone(&heard));
+                async move {
+                    let response = server.oneshot(request).await?;
+                    lock(&heard).push(response.status());
+                    Ok::<_, BoxError>(response)
+                }
+            }));
+        let start = now();
+        let request = Request::post("/charges").body(Body::from("20")).expect("it is sound");
+        let (status, text, _) = client.oneshot(request).await.expect("it answers").told().await;
+        assert_eq!((status, &*text), (StatusCode::CREATED, "charged"));
+        assert_eq!(now() - start, 200 * MS);
+        assert_eq!(lock(&attempts)[0], heard_first);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -437,6 +437,19 @@ async fn who_waits_for_an_attempt_that_fails_makes_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_waited_has_the_whole_lease_for_the_work() {
+    let shop = Shop::new(|number, _| async move {
+        sleep(50 * SECOND).await;
+        Ok(if number == 1 { status(503) } else { charged(number) })
+    });
+    let door = honoured(HonourConfig::new().concurrent(Concurrent::Wait(55 * SECOND)), &shop);
+    let ask = || send(&door, charge("\"a\"", "20"));
+    let (first, second) = tokio::join!(ask(), ask());
+    assert_eq!(first.status, 503);
+    assert_eq!(second, executed(2), "100 s after it came, and 50 s after it began");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wait_has_an_end() {
     let shop = Shop::working(10 * SECOND);
     let door = honoured(HonourConfig::new().concurrent(Concurrent::Wait(2 * SECOND)), &shop);

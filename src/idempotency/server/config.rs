@@ -19,8 +19,8 @@ pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// How long a key is remembered: 24 h, as Stripe does ("at least").
 pub const DEFAULT_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How much of a request's body is read for its fingerprint: 1 MiB, as axum's `DefaultBodyLimit`
-/// is 2 MB and most that is paid for is a few hundred bytes.
+/// How much of a request's body is read for its fingerprint: 1 MiB, half of what axum takes by
+/// default. What is paid for has a few hundred bytes.
 pub const DEFAULT_BODY_CAP: usize = 1 << 20;
 
 /// How long an answer may be to be kept: 1 MiB, as for [`collect`](crate::collect::DEFAULT_CAP).

@@ -68,7 +68,8 @@
 //! default, [`Lapse::Fail`]: the next requests of the key are told 500 and a problem
 //! (`"code":"outcome_unknown"`) that says so, until the key is forgotten. Work that may have been
 //! done is never done again. To find out is left to people, or to a program that settles the key
-//! in the store with what it found.
+//! in the store with what it found. (A client that repeats a 500 to a call with a key, as those of
+//! this crate do, is told the same again, which does no harm.)
 //!
 //! Not promised at all: that a request is carried out once that comes again after the key was
 //! forgotten; that a service that answers 500 has done nothing (see below); anything for
@@ -157,7 +158,8 @@
 //! # Costs
 //!
 //! A request without a key: nothing. One with a key: a task, a box, the key and its scope, a copy
-//! of the answer's headers, and whatever the store does. The service and its futures have to be
+//! of the answer's headers, and whatever the store does; its body and its answer lie in memory
+//! until both are through, also while it waits, so it belongs beneath a limit of concurrency. The service and its futures have to be
 //! `Send` and `'static`, as the task may outlive its caller, and bodies [`Unpin`], as one that
 //! passes a cap has to move on; a tokio runtime has to be there. The instance that was polled is
 //! the one that is called; while a request waits for another it gives up its instance, and with
