@@ -52,6 +52,10 @@
 //!   are carried out at the same time, and after one that ended with a final answer none is;
 //! - whoever gets an answer gets that of the one that was carried out.
 //!
+//! Leases end by the wall clocks of the processes that share a store: with [`Lapse::Execute`] they
+//! have to agree to well within a lease, or a key may be taken from who is still at work. (Its
+//! transaction then finds out; see below.)
+//!
 //! Between *doing* and *writing down that it was done* any process may die. No layer can mend
 //! that from outside of the work. What it does instead depends on what the service can say of
 //! itself:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Begin, Claim, Fingerprint, Outcome, Settled, Token};
+use super::{Answer, Begin, Claim, Fingerprint, KeyId, Outcome, Settled, Token};
 
 /// What is kept of a key.
 ///
@@ -109,6 +109,13 @@ impl Record {
                 Change::Save(held)
             }
         }
+    }
+
+    /// The token under which this record, held under `id`, can be settled: for who found out
+    /// afterwards what became of work whose outcome was unknown.
+    #[must_use]
+    pub const fn token(&self, id: KeyId) -> Token {
+        Token::new(id, self.run)
     }
 
     /// Whether it may be forgotten.
@@ -238,6 +245,7 @@ pub(super) mod tests {
         );
         let Change::Save(record) = late else { panic!("it is saved: {late:?}") };
         assert!(record.is_answered());
+        assert_eq!(record.token(at(1).token.id()), at(1).token);
     }
 
     #[test]

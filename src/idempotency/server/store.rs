@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -47,6 +48,23 @@ pub trait Store: Send + Sync + 'static {
         token: Token,
         outcome: Outcome,
     ) -> impl Future<Output = Result<Settled, Self::Error>> + Send;
+}
+
+/// One store for several layers, or for a layer and its handler.
+impl<T: Store> Store for Arc<T> {
+    type Error = T::Error;
+
+    fn begin(&self, claim: &Claim) -> impl Future<Output = Result<Begin, Self::Error>> + Send {
+        T::begin(self, claim)
+    }
+
+    fn settle(
+        &self,
+        token: Token,
+        outcome: Outcome,
+    ) -> impl Future<Output = Result<Settled, Self::Error>> + Send {
+        T::settle(self, token, outcome)
+    }
 }
 
 /// Somebody who comes with a key, and what a store may have to know of it.
