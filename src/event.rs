@@ -152,6 +152,16 @@ pub enum Event<'a> {
     DiscoveryFailed(&'a (dyn std::error::Error + 'static)),
     /// Discovery ended; the last good set stays in use.
     DiscoveryEnded,
+    /// A server told a stored answer to a request whose idempotency key came again.
+    KeyReplayed,
+    /// A server answered a request with a problem for its idempotency key's sake.
+    KeyNotHonoured {
+        /// Which, as a stable code: `request_outstanding`, `idempotency_key_reused`,
+        /// `outcome_unknown`, ….
+        code: &'static str,
+    },
+    /// A server's store of idempotency keys failed.
+    KeyStoreFailed(&'a (dyn std::error::Error + 'static)),
 }
 
 /// Who listens. Cheap to clone, and by default nobody.

@@ -22,13 +22,13 @@ use buttress::{
     classify::{GrpcClassifier, HttpClassifier},
     collect::CollectLayer,
     endpoint::{Endpoint, Fixed, Open},
-    grpc::{AttemptHeaderLayer, PeekLayer},
     fallback::{
         FallbackConfig, FallbackLayer, Fixed as FixedAnswer, Stale, StaleConfig, StandInConfig,
         StandInLayer, Unavailable, by_uri,
     },
+    grpc::{AttemptHeaderLayer, PeekLayer},
     hedge::{Hedge, HedgeConfig, HedgeLayer},
-    idempotency::IdempotencyLayer,
+    idempotency::{IdempotencyLayer, server::HonourLayer},
     reconcile::{self, ByKey, ReconcileConfig, ReconcileLayer},
     refresh::{Bearer, RefreshConfig, RefreshLayer},
     retry::{RetryConfig, RetryLayer},
@@ -269,6 +269,17 @@ fn a_key_adds_its_header() {
     let over = || IdempotencyLayer::default().layer(Leaf);
     assert_eq!(allocations(over, carried), VALUE + FIRST_HEADER);
     assert_eq!(allocations(over, plain), VALUE + FIRST_HEADER + WORDS);
+}
+
+#[test]
+fn a_server_that_honours_keys_adds_nothing_to_a_request_without_one() {
+    let over = || HonourLayer::in_memory().layer(Leaf);
+    assert_eq!(allocations(over, plain), 0);
+    let keyed_get = || {
+        let request = Request::get("http://payments/charges").header("idempotency-key", "\"a\"");
+        request.body(Body::empty()).expect("it is sound")
+    };
+    assert_eq!(allocations(over, keyed_get), 0, "and to one whose method needs none");
 }
 
 #[test]

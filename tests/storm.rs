@@ -124,7 +124,7 @@ async fn holds(load: f64, seconds: u64) {
     let none = storm(load, Retries::None, seconds).await.expect("it recovers by itself");
     let budgeted = storm(load, Retries::Budgeted, seconds).await;
     let budgeted = budgeted.expect("retries under a budget don't keep it down");
-    println!("seed {SEED}, load {load}: out for {none:?} without retries, for {budgeted:?} with");
+    eprintln!("seed {SEED}, load {load}: out for {none:?} without retries, for {budgeted:?} with");
     assert!(budgeted <= none.mul_f64(1.1), "{budgeted:?}, {none:?} without");
     let unlimited = storm(load, Retries::Unlimited, seconds).await;
     assert_eq!(unlimited, None, "if these recover, too, the test is too easy");
@@ -150,7 +150,7 @@ async fn at_a_load_of_nine_tenths_the_service_recovers_as_if_nobody_tried_again(
 async fn of_calls_that_fail_one_time_in_ten_three_attempts_save_nearly_all() {
     const CALLS: u32 = 20_000;
     let seed = 77;
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let chance = Rc::new(RefCell::new(Chance(seed)));
     let leaf = service_fn(move |_: Call<u64>| {
         let fails = chance.borrow_mut().next() < 0.1;
@@ -164,7 +164,7 @@ async fn of_calls_that_fail_one_time_in_ten_three_attempts_save_nearly_all() {
         succeeded += u32::from(service.clone().oneshot(call).await.is_ok());
     }
     let share = f64::from(succeeded) / f64::from(CALLS);
-    println!("{share}");
+    eprintln!("{share}");
     assert!(share >= 0.998, "{share}");
 }
 

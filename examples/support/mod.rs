@@ -1,5 +1,7 @@
 //! A small server for the examples, on loopback and on a port of the system's choice.
 
+pub mod child;
+
 use std::{
     io,
     net::SocketAddr,

@@ -93,6 +93,23 @@ fn idempotent_payments_charge_once() -> Result {
 }
 
 #[test]
+fn idempotent_server_survives_being_killed() -> Result {
+    let story = story("idempotent_server")?;
+    let lines: Vec<&str> = story.lines().map(str::trim).collect();
+    let told = |how| format!("the same call got \"charge 1: 20 EUR\", {how}");
+    let expected = [
+        "The server is killed before the charge, and started again:",
+        &told("carried out now"),
+        "charges in the ledger: 1",
+        "The server is killed after the charge, and started again:",
+        &told("told again"),
+        "charges in the ledger: 1",
+    ];
+    assert_eq!(lines, expected);
+    Ok(())
+}
+
+#[test]
 fn balance_watched_file_follows_the_file_and_survives_a_bad_one() -> Result {
     let story = story("balance_watched_file")?;
     assert!(story.contains("`around the corner` is not an address"), "{story}");

@@ -14,6 +14,8 @@
 //! out by itself. A service that ignores the header carries out each attempt, and a call whose
 //! answer was lost is made twice. So [`Client`](crate::client) adds the layer only when asked.
 //!
+//! For services of your own, [`server`] has the other half: a layer that keeps that promise.
+//!
 //! With its key a call is [`keyed`](crate::call::Words::keyed), which retry takes for leave to repeat it
 //! when its outcome is unknown, whatever its method. What the service answers is judged by
 //! [`HttpClassifier`]:
@@ -90,8 +92,10 @@
 mod config;
 mod error;
 mod future;
+mod item;
 mod key;
 mod layer;
+pub mod server;
 mod service;
 mod uuid;
 

@@ -187,6 +187,23 @@ fn emit(event: &Event<'_>) {
             "buttress.discovery.ended",
             "discovery ended; the last good set stays in use",
         ),
+        Event::KeyReplayed => event!(
+            DEBUG,
+            "buttress.key.replayed",
+            "an idempotency key came again and got its answer",
+        ),
+        Event::KeyNotHonoured { code } => event!(
+            INFO,
+            "buttress.key.not_honoured",
+            "a request was refused for its idempotency key's sake",
+            code = code,
+        ),
+        Event::KeyStoreFailed(error) => event!(
+            WARN,
+            "buttress.key.store_failed",
+            "the store of idempotency keys failed",
+            error = *error,
+        ),
     }
 }
 
@@ -398,6 +415,9 @@ mod tests {
             Event::Panic(false),
             Event::DiscoveryFailed(&error),
             Event::DiscoveryEnded,
+            Event::KeyReplayed,
+            Event::KeyNotHonoured { code: "request_outstanding" },
+            Event::KeyStoreFailed(&error),
         ];
         let at = "endpoint=orders-2 address=10.0.0.7:8080";
         let expected = [
@@ -433,6 +453,9 @@ mod tests {
             "INFO buttress.panic.ended".to_owned(),
             "WARN buttress.discovery.failed error=no file".to_owned(),
             "WARN buttress.discovery.ended".to_owned(),
+            "DEBUG buttress.key.replayed".to_owned(),
+            "INFO buttress.key.not_honoured code=request_outstanding".to_owned(),
+            "WARN buttress.key.store_failed error=no file".to_owned(),
         ];
         assert_eq!(lines(events), expected);
     }

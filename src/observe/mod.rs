@@ -49,6 +49,9 @@
 //! | `buttress.panic.ended` | INFO | |
 //! | `buttress.discovery.failed` | WARN | `error` |
 //! | `buttress.discovery.ended` | WARN | |
+//! | `buttress.key.replayed` | DEBUG | |
+//! | `buttress.key.not_honoured` | INFO | `code` |
+//! | `buttress.key.store_failed` | WARN | `error` |
 //!
 //! No event is an ERROR. OpenTelemetry's layer takes such an event for a failure of the span
 //! around it, but a call that was retried and succeeded did not fail; and one that failed says

@@ -86,7 +86,7 @@ impl<P, R> Ongoing<P, R> {
     }
 
     /// Whether nothing has failed yet.
-    pub(super) const fn is_first_try(&self) -> bool {
+    pub(super) fn is_first_try(&self) -> bool {
         self.history.is_empty()
     }
 }
