@@ -154,7 +154,7 @@ struct Unprocessed(Mark);
 
 impl Default for Unprocessed {
     fn default() -> Self {
-        Self(Mark::new(Verdict::new(Blame::Nobody, Sent::No, Retry::Always)))
+        Self(Mark::new(Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent)))
     }
 }
 
