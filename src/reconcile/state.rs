@@ -28,7 +28,7 @@ use crate::{
 /// assert_eq!(patience.again(5, until, now, 0.5), Err(Conclusion::StillRunning));
 /// assert_eq!(patience.again(1, now, now, 0.5), Err(Conclusion::NoTime));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Patience {
     /// How long all lookups may take together.

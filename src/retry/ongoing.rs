@@ -180,6 +180,7 @@ where
             replayable: self.replayer.as_ref().is_some_and(Replayer::can_attempt),
             balanced: self.trail.target().is_some(),
             refused,
+            waited: self.backoff,
             now,
             deadline: self.asked.deadline,
         };

@@ -23,7 +23,7 @@ use crate::{
 /// let post = timed_out.repeatable(false);
 /// assert_eq!(Policy::default().decide(post, 0.5), Decision::Stop(StopReason::NotRetryable));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Policy {
     /// Attempts in total, the first included.
@@ -61,6 +61,8 @@ pub struct Failure {
     /// This program itself refused the call (an open breaker, no endpoint): its pushback is
     /// knowledge, not a wish.
     pub refused: bool,
+    /// How long the call waited before this attempt.
+    pub waited: Duration,
     /// When it failed.
     pub now: Instant,
     /// When the call must have ended.
@@ -78,6 +80,7 @@ impl Failure {
             replayable: true,
             balanced: false,
             refused: false,
+            waited: Duration::ZERO,
             now,
             deadline: None,
         }
@@ -169,7 +172,8 @@ impl Policy {
         if !failure.replayable {
             return Decision::Stop(StopReason::NotReplayable);
         }
-        let own = self.backoff.delay(failure.attempt.saturating_sub(1), draw);
+        let retry = failure.attempt.saturating_sub(1);
+        let own = self.backoff.delay_after(failure.waited, retry, draw);
         let delay = match verdict.pushback {
             // The wish of one endpoint that failed; its balancer knows it, and has others. One
             // that blames nobody (409: the first attempt is still running) is the whole service's.
