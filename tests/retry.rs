@@ -8,7 +8,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime},
@@ -28,7 +28,7 @@ use buttress::{
     classify::{HttpClassifier, Mark, PlainClassifier, Pushback, Sent, verdict_on_error},
     endpoint::{EndpointKey, Refusal},
     find,
-    retry::{Budget, GaveUp, RetryConfig, RetryLayer, StopReason},
+    retry::{Budget, GaveUp, LivePolicy, Policy, RetryConfig, RetryLayer, StopReason},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -1056,4 +1056,83 @@ fn futures_can_be_sent_between_threads() {
         let response = future.await.expect("it works");
         sent(&response);
     });
+}
+
+/// Goal: an attempt that could not finish within what is left of the deadline is not begun, and
+/// the error says so. Method: 400 calls teach the layer that answers take 100 ms; then one fails
+/// when 60 ms are left of its deadline.
+async fn fails_with_little_time_left(config: RetryConfig) -> (u32, Option<StopReason>) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let fails = Arc::new(AtomicBool::new(false));
+    let leaf = {
+        let (calls, fails) = (Arc::clone(&calls), Arc::clone(&fails));
+        service_fn(move |_: Call<u32>| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            let fails = fails.load(Ordering::Relaxed);
+            async move {
+                sleep(Duration::from_millis(100)).await;
+                if fails { Err(BoxError::from("it fails")) } else { Ok(()) }
+            }
+        })
+    };
+    let config = config.entropy(Entropy::seeded(9));
+    let service = RetryLayer::new(config, PlainClassifier::new()).layer(leaf);
+    let call = |left: Duration| {
+        let deadline = tokio::time::Instant::now().into_std() + left;
+        Call::with_words(0_u32, Words::new().idempotent(true).deadline(deadline))
+    };
+    for _ in 0..400 {
+        service.clone().oneshot(call(Duration::from_secs(9))).await.expect("it answers");
+    }
+    sleep(Duration::from_secs(3)).await;
+    fails.store(true, Ordering::Relaxed);
+    let before = calls.load(Ordering::Relaxed);
+    let error = service.oneshot(call(Duration::from_millis(160))).await.expect_err("it fails");
+    let reason = find::<GaveUp>(&*error).map(GaveUp::reason);
+    (calls.load(Ordering::Relaxed) - before, reason)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_is_begun_that_usually_takes_longer_than_what_is_left() {
+    // A backoff that takes no time to speak of.
+    let config =
+        RetryConfig::new().backoff(Backoff::fixed(Duration::from_nanos(1)).expect("sound"));
+    assert_eq!(fails_with_little_time_left(config).await, (1, Some(StopReason::TooLate)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_it_gets_an_attempt_however_late_it_is() {
+    let config =
+        RetryConfig::new().backoff(Backoff::fixed(Duration::from_nanos(1)).expect("sound"));
+    let (calls, reason) = fails_with_little_time_left(config.begin_late(true)).await;
+    assert_eq!((calls, reason), (2, Some(StopReason::Deadline)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_has_a_policy_of_its_own() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let leaf = service_fn(move |_: Call<u32>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Err::<(), _>(BoxError::from("it fails")) }
+    });
+    let mut often = Policy::default();
+    often.max_attempts = std::num::NonZeroU32::new(5).expect("not zero");
+    let live = LivePolicy::new(Policy::default());
+    let config = RetryConfig::new().route("search", often).live(live.clone());
+    let service = RetryLayer::new(config, PlainClassifier::new()).layer(leaf);
+    let attempts = async |words: Words| {
+        calls.store(0, Ordering::Relaxed);
+        let call = Call::with_words(0_u32, words.idempotent(true));
+        service.clone().oneshot(call).await.expect_err("it fails");
+        calls.load(Ordering::Relaxed)
+    };
+    assert_eq!(attempts(Words::new().route("search")).await, 5);
+    assert_eq!(attempts(Words::new().route("charge")).await, 3);
+    assert_eq!(attempts(Words::new()).await, 3);
+    let mut once = Policy::default();
+    once.max_attempts = std::num::NonZeroU32::MIN;
+    live.set(once);
+    assert_eq!(attempts(Words::new()).await, 1, "changed while calls are made");
+    assert_eq!(attempts(Words::new().route("search")).await, 5);
 }

@@ -19,6 +19,7 @@ pub const DEFAULT_PUSHBACK_CAP: Duration = Duration::from_secs(5);
 pub struct RetryConfig {
     pub(super) policies: Policies,
     pub(super) replay_cap: usize,
+    pub(super) begin_late: bool,
     pub(super) budget: Option<Budget>,
     pub(super) entropy: Entropy,
     pub(super) observer: Observer,
@@ -31,6 +32,7 @@ impl RetryConfig {
         Self {
             policies: Policies::default(),
             replay_cap: DEFAULT_REPLAY_CAP,
+            begin_late: false,
             budget: Some(Budget::default()),
             entropy: Entropy::system(),
             observer: Observer::none(),
@@ -66,6 +68,14 @@ impl RetryConfig {
     #[must_use]
     pub const fn replay_cap(mut self, cap: usize) -> Self {
         self.replay_cap = cap;
+        self
+    }
+
+    /// Whether a further attempt is begun although most would take longer than what is left of
+    /// the deadline (default: no).
+    #[must_use]
+    pub const fn begin_late(mut self, begin: bool) -> Self {
+        self.begin_late = begin;
         self
     }
 

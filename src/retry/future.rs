@@ -96,6 +96,7 @@ where
                             let verdict = classifier.response(asked, &response);
                             // The way of almost every call, on which its response moves once.
                             if verdict.is_success() && this.call.is_first_try() {
+                                this.call.note_success(this.shared);
                                 let deposit = Deposit::new(this.shared.config.budget.clone(), None);
                                 let guarded = classifier.guard(asked, response, verdict, deposit);
                                 return Poll::Ready(Ok(guarded));

@@ -1,10 +1,20 @@
 //! Builds retries.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tower_layer::Layer;
 
-use super::{Retry, RetryConfig};
+use super::{
+    Retry, RetryConfig,
+    usual::{ONE_IN, Usual},
+};
+use crate::{
+    sync::{Mutex, lock},
+    time::now,
+};
 
 /// Makes further attempts of calls that failed.
 ///
@@ -19,13 +29,33 @@ pub struct RetryLayer<Cl> {
 pub(super) struct Shared<Cl> {
     pub(super) config: RetryConfig,
     pub(super) classifier: Cl,
+    /// None if an attempt is begun however late it is.
+    usual: Option<Mutex<Usual>>,
+}
+
+impl<Cl> Shared<Cl> {
+    /// A good answer has come to an attempt that began then. Only some are looked at.
+    #[inline]
+    pub(super) fn answered(&self, began: Instant) {
+        let Some(usual) = &self.usual else { return };
+        if self.config.entropy.draw() % ONE_IN == 0 {
+            let now = now();
+            lock(usual).record(now.saturating_duration_since(began), now);
+        }
+    }
+
+    /// How long an attempt usually takes, if that is known and matters.
+    pub(super) fn usual(&self, now: Instant) -> Option<Duration> {
+        lock(self.usual.as_ref()?).middle(now)
+    }
 }
 
 impl<Cl> RetryLayer<Cl> {
     /// A layer that judges by `classifier`.
     #[must_use]
     pub fn new(config: RetryConfig, classifier: Cl) -> Self {
-        Self { shared: Arc::new(Shared { config, classifier }) }
+        let usual = (!config.begin_late).then(|| Mutex::new(Usual::new(now())));
+        Self { shared: Arc::new(Shared { config, classifier, usual }) }
     }
 }
 

@@ -74,6 +74,13 @@
 //! [route](crate::call::Words::route), see [`RetryConfig::route`], and one that changes at run
 //! time, see [`RetryConfig::live`].
 //!
+//! # Too late
+//!
+//! No further attempt is begun that would have to be cut off: where half of the good answers of
+//! the last half minute took longer than what is left of the deadline after the wait, the call
+//! ends now ([`StopReason::TooLate`]), and leaves the service to those who still have time. One
+//! good answer in eight is measured for it. See [`RetryConfig::begin_late`].
+//!
 //! # Errors
 //!
 //! When no further attempt is made the caller gets the last real outcome: a response as it is
@@ -99,6 +106,7 @@ mod ongoing;
 mod policies;
 mod service;
 mod state;
+mod usual;
 
 pub use self::{
     config::{DEFAULT_ATTEMPTS, DEFAULT_PUSHBACK_CAP, InvalidRetry, RetryConfig},

@@ -85,6 +85,15 @@ impl<P, R> Ongoing<P, R> {
         &mut self.trail
     }
 
+    /// The attempt under way has succeeded: so long does one take.
+    #[inline]
+    pub(super) fn note_success<Cl>(&self, shared: &Shared<Cl>) {
+        // Without a deadline nobody asks for it.
+        if self.asked.deadline.is_some() {
+            shared.answered(self.began);
+        }
+    }
+
     /// Whether nothing has failed yet.
     pub(super) fn is_first_try(&self) -> bool {
         self.history.is_empty()
@@ -114,6 +123,7 @@ where
         let now = now();
         self.remember(&result, verdict, now, &shared.classifier);
         if verdict.is_success() {
+            self.note_success(shared);
             return ControlFlow::Break(Ended { result, verdict, reason: None });
         }
         let decision = self.decide(verdict, is_local(&result, verdict), now, shared);
@@ -181,6 +191,7 @@ where
             balanced: self.trail.target().is_some(),
             refused,
             waited: self.backoff,
+            usual: self.asked.deadline.and_then(|_| shared.usual(now)),
             now,
             deadline: self.asked.deadline,
         };

@@ -63,6 +63,8 @@ pub struct Failure {
     pub refused: bool,
     /// How long the call waited before this attempt.
     pub waited: Duration,
+    /// How long an attempt usually takes, if that is known: half of them take longer.
+    pub usual: Option<Duration>,
     /// When it failed.
     pub now: Instant,
     /// When the call must have ended.
@@ -81,6 +83,7 @@ impl Failure {
             balanced: false,
             refused: false,
             waited: Duration::ZERO,
+            usual: None,
             now,
             deadline: None,
         }
@@ -91,6 +94,19 @@ impl Failure {
     pub const fn repeatable(mut self, repeatable: bool) -> Self {
         self.repeatable = repeatable;
         self
+    }
+}
+
+impl Failure {
+    /// Whether an attempt after such a wait would be for nothing.
+    fn out_of_time(&self, delay: Duration) -> Option<StopReason> {
+        let left = self.deadline?.saturating_duration_since(self.now).checked_sub(delay);
+        match left {
+            None | Some(Duration::ZERO) => Some(StopReason::Deadline),
+            Some(left) => {
+                self.usual.is_some_and(|usual| left < usual).then_some(StopReason::TooLate)
+            }
+        }
     }
 }
 
@@ -121,6 +137,8 @@ pub enum StopReason {
     NotReplayable,
     /// The wait does not fit into what is left of the deadline.
     Deadline,
+    /// After the wait, less would be left of the deadline than an attempt usually takes.
+    TooLate,
     /// The budget is spent.
     Budget,
     /// The service beneath is gone, or refuses calls for longer than one may wait.
@@ -136,6 +154,7 @@ impl StopReason {
             Self::Exhausted => "exhausted",
             Self::NotReplayable => "not_replayable",
             Self::Deadline => "deadline",
+            Self::TooLate => "too_late",
             Self::Budget => "budget",
             Self::Unavailable => "unavailable",
         }
@@ -148,6 +167,7 @@ impl StopReason {
             Self::Exhausted => "all attempts were made",
             Self::NotReplayable => "the request's body can't be sent again",
             Self::Deadline => "no time is left for another attempt",
+            Self::TooLate => "what is left of the time is less than an attempt usually takes",
             Self::Budget => "the retry budget is spent",
             Self::Unavailable => "the service is not available",
         }
@@ -189,11 +209,10 @@ impl Policy {
             }
             _ => own,
         };
-        let left = failure.deadline.map(|deadline| deadline.saturating_duration_since(failure.now));
-        if left.is_some_and(|left| delay >= left) {
-            return Decision::Stop(StopReason::Deadline);
+        match failure.out_of_time(delay) {
+            Some(reason) => Decision::Stop(reason),
+            None => Decision::Retry { delay, class: class(verdict) },
         }
-        Decision::Retry { delay, class: class(verdict) }
     }
 
     /// Decides on a failure that is [transparent](Verdict::is_transparent), after `before` others
@@ -221,11 +240,10 @@ impl Policy {
             Some(n) => self.backoff.delay(n, draw),
             None => Duration::ZERO,
         };
-        let left = failure.deadline.map(|deadline| deadline.saturating_duration_since(failure.now));
-        if left.is_some_and(|left| delay >= left) {
-            return Some(Decision::Stop(StopReason::Deadline));
-        }
-        Some(Decision::Retry { delay, class: Class::Free })
+        Some(match failure.out_of_time(delay) {
+            Some(reason) => Decision::Stop(reason),
+            None => Decision::Retry { delay, class: Class::Free },
+        })
     }
 }
 
@@ -406,6 +424,21 @@ mod tests {
         for verdict in [unreached, Verdict::TIMED_OUT, throttled(Duration::ZERO).verdict] {
             assert_eq!(Policy::default().decide_transparent(failure(verdict), 0, 0.0), None);
         }
+    }
+
+    #[test]
+    fn begins_nothing_that_usually_takes_longer_than_what_is_left() {
+        let mut failure = failure(Verdict::TIMED_OUT);
+        failure.deadline = Some(failure.now + Duration::from_millis(100));
+        let decide = |failure| Policy::default().decide(failure, 0.5);
+        for (usual, begun) in [(75, true), (76, false), (500, false)] {
+            failure.usual = Some(Duration::from_millis(usual));
+            // The wait takes 25 ms of it.
+            assert_eq!(matches!(decide(failure), Decision::Retry { .. }), begun, "{usual} ms");
+        }
+        assert_eq!(decide(failure), Decision::Stop(StopReason::TooLate));
+        failure.deadline = None;
+        assert!(matches!(decide(failure), Decision::Retry { .. }), "there is all the time");
     }
 
     #[test]
