@@ -17,12 +17,13 @@ use super::{AttemptBody, Parcel, run::Run};
 use crate::{
     balance::{Balance, Held, Pick, failed},
     body::{Body, Guarded},
-    breaker::{Breaker, Permit},
+    breaker::{self, Breaker},
     call::Asked,
-    classify::{Classify, HttpClassifier, Settle},
+    classify::{Classify, HttpClassifier, Settle, Verdict},
     collect::CollectConfig,
     entropy::Entropy,
     error::BoxError,
+    throttle::{self, Throttle},
     time::now,
     timeout::{DeadlineHeader, Elapsed, Limited, Which, expiry},
     trace::{TraceConfig, Watched},
@@ -39,6 +40,7 @@ pub struct Attempts<T> {
 pub(super) struct Shared<T> {
     pub(super) trace: TraceConfig,
     pub(super) entropy: Entropy,
+    pub(super) throttle: Option<Throttle>,
     pub(super) breaker: Option<Breaker>,
     pub(super) balance: Balance<T, Breaker, HttpClassifier>,
     pub(super) limit: Duration,
@@ -82,7 +84,7 @@ where
             asked: call.words().asked(),
             begun: false,
             watched: None,
-            permit: None,
+            permits: ServicePermits::default(),
             pick: Pick::new(),
             held: None,
             limited: None,
@@ -92,8 +94,22 @@ where
 }
 
 /// What an attempt holds until its response has been read: a place and a permit at its endpoint,
-/// and the permit of the service's breaker, if there is one.
-pub type AttemptGuard<T> = (Held<T, Breaker>, Option<Permit>);
+/// and the permits of what judges the service as a whole.
+pub type AttemptGuard<T> = (Held<T, Breaker>, ServicePermits);
+
+/// The permits of the service's throttle and breaker, where there are any.
+#[derive(Debug, Default)]
+pub struct ServicePermits {
+    throttle: Option<throttle::Permit>,
+    breaker: Option<breaker::Permit>,
+}
+
+impl Settle for ServicePermits {
+    fn settle(&mut self, verdict: Verdict) {
+        self.throttle.settle(verdict);
+        self.breaker.settle(verdict);
+    }
+}
 
 pin_project! {
     /// The future of [`Attempts`].
@@ -114,7 +130,7 @@ pin_project! {
         pick: Pick<T, Breaker>,
         // Dropped after what runs, so that it is over when its place is given back.
         held: Option<Held<T, Breaker>>,
-        permit: Option<Permit>,
+        permits: ServicePermits,
     }
 
     impl<T, F, B> PinnedDrop for AttemptFuture<T, F, B> {
@@ -125,7 +141,7 @@ pin_project! {
                 // What is reported while it is dropped belongs to its span.
                 let _entered = watched.enter();
                 this.run.stop();
-                drop((this.held.take(), this.permit.take()));
+                drop((this.held.take(), std::mem::take(this.permits)));
             }
         }
     }
@@ -206,29 +222,33 @@ where
         // The endpoint's breaker and load above its timeout: an attempt that timed out is a
         // failure. One verdict for both, and for the service's breaker.
         let mut held = this.held.take().expect("it was there above");
-        let mut permit = this.permit.take();
+        let mut permits = std::mem::take(this.permits);
         let classifier = &this.shared.classifier;
         Poll::Ready(match result {
             Ok(response) => {
                 let verdict = classifier.response(*this.asked, &response);
                 held.answered(verdict);
-                Ok(classifier.guard(*this.asked, response, verdict, (held, permit)))
+                Ok(classifier.guard(*this.asked, response, verdict, (held, permits)))
             }
             Err(error) => {
                 let verdict = Classify::<Response<Body>>::error(classifier, *this.asked, &*error);
                 let error = failed(error, verdict, held);
-                permit.settle(verdict);
+                permits.settle(verdict);
                 Err(error)
             }
         })
     }
 
-    /// The service's breaker above the balancer: it judges what the whole service answers, and
-    /// whom it refuses needs no endpoint.
+    /// The service's throttle above its breaker: whom it refuses must not take a probe's place.
+    /// Both above the balancer: they judge what the whole service answers, and whom they refuse
+    /// needs no endpoint.
     fn poll_picked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
-        if let (Some(breaker), None) = (&this.shared.breaker, &this.permit) {
-            *this.permit = Some(breaker.enter(*this.asked, now)?);
+        if let (Some(throttle), None) = (&this.shared.throttle, &this.permits.throttle) {
+            this.permits.throttle = Some(throttle.admit(*this.asked, now())?);
+        }
+        if let (Some(breaker), None) = (&this.shared.breaker, &this.permits.breaker) {
+            this.permits.breaker = Some(breaker.enter(*this.asked, now)?);
         }
         let words = this.run.as_mut().call().map(|call| call.words());
         let held = match ready!(this.pick.poll(this.shared.balance.shared(), words, cx)) {
@@ -237,7 +257,7 @@ where
                 let error = BoxError::from(error);
                 let classifier = &this.shared.classifier;
                 let verdict = Classify::<Response<Body>>::error(classifier, *this.asked, &*error);
-                this.permit.take().settle(verdict);
+                std::mem::take(this.permits).settle(verdict);
                 return Poll::Ready(Err(error));
             }
         };

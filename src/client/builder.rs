@@ -22,6 +22,7 @@ use crate::{
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
     retry::RetryConfig,
+    throttle::ThrottleConfig,
     timeout::{DEFAULT_ATTEMPT, DEFAULT_TOTAL, DeadlineHeader},
     trace::TraceConfig,
 };
@@ -49,6 +50,7 @@ pub struct Builder<M> {
     pub(super) hedge: Option<HedgeConfig>,
     pub(super) breaker: BreakerConfig,
     pub(super) service_breaker: Option<BreakerConfig>,
+    pub(super) throttle: Option<ThrottleConfig>,
     pub(super) balance: BalanceConfig,
     pub(super) trace: TraceConfig,
     pub(super) classifier: HttpClassifier,
@@ -87,6 +89,7 @@ impl<M> Builder<M> {
             hedge: None,
             breaker: BreakerConfig::new(),
             service_breaker: None,
+            throttle: None,
             balance: BalanceConfig::new(),
             trace: TraceConfig::new(),
             classifier: HttpClassifier::new(),
@@ -198,6 +201,12 @@ impl<M> Builder<M> {
         self
     }
 
+    /// Hedges the slowest calls: as [`hedge`](Self::hedge), with the settings' defaults, which
+    /// follow the latencies and add at most 5 % of calls.
+    pub fn hedge_slowest(self) -> Self {
+        self.hedge(HedgeConfig::new())
+    }
+
     /// The breaker of each endpoint.
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
         self.breaker = config;
@@ -208,6 +217,13 @@ impl<M> Builder<M> {
     /// the others in use).
     pub fn service_breaker(mut self, config: BreakerConfig) -> Self {
         self.service_breaker = Some(config);
+        self
+    }
+
+    /// Refuses some of the calls itself while the service refuses most of them (default: none, since
+    /// the retries have their budget and each endpoint its breaker).
+    pub fn throttle(mut self, config: ThrottleConfig) -> Self {
+        self.throttle = Some(config);
         self
     }
 
@@ -289,6 +305,7 @@ impl<M> Builder<M> {
             hedge: self.hedge,
             breaker: self.breaker,
             service_breaker: self.service_breaker,
+            throttle: self.throttle,
             balance: self.balance,
             trace: self.trace,
             classifier: self.classifier,

@@ -21,6 +21,7 @@ use crate::{
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
     retry::RetryConfig,
+    throttle::ThrottleConfig,
     timeout::DeadlineHeader,
     trace::TraceConfig,
 };
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) routes: Option<Box<Routes>>,
     pub(super) hedge: Option<HedgeConfig>,
     pub(super) service: Option<BreakerConfig>,
+    pub(super) throttle: Option<ThrottleConfig>,
     pub(super) breaker: BreakerConfig,
     pub(super) balance: BalanceConfig,
     pub(super) trace: TraceConfig,
@@ -90,6 +92,7 @@ impl<M: MakeEndpoint> Builder<M> {
             hedge: hedge.map(|hedge| told.listening(hedge, HedgeConfig::observer)),
             retry,
             routes: self.routes,
+            throttle: self.throttle.map(|own| told.listening(own, ThrottleConfig::observer)),
             service: self.service_breaker.map(|own| told.listening(own, BreakerConfig::observer)),
             breaker: told.listening(self.breaker, BreakerConfig::observer),
             balance: told.listening(balance, BalanceConfig::observer),

@@ -10,7 +10,9 @@ use crate::{
     endpoint::Refusal,
     error::{BoxError, find},
     idempotency::InvalidKey,
+    refresh::RefreshFailed,
     retry::GaveUp,
+    throttle::Throttled,
     timeout::Elapsed,
 };
 
@@ -48,6 +50,10 @@ pub enum Kind {
     NoEndpoint,
     /// The service's circuit breaker is open.
     Rejected,
+    /// This client calls the service less, as that refuses most calls.
+    Throttled,
+    /// A credential was refused, and no other could be had.
+    Credential,
     /// The request can't be sent as it is.
     Request,
     /// Something else, from a layer of your own.
@@ -65,6 +71,8 @@ impl Kind {
             Self::Body => "body",
             Self::NoEndpoint => "no_endpoint",
             Self::Rejected => "rejected",
+            Self::Throttled => "throttled",
+            Self::Credential => "credential",
             Self::Request => "request",
             Self::Other => "other",
         }
@@ -151,6 +159,10 @@ fn kind(error: &(dyn StdError + 'static), verdict: Verdict) -> Kind {
         Kind::NoEndpoint
     } else if find::<Refusal>(error).is_some() {
         Kind::Rejected
+    } else if find::<Throttled>(error).is_some() {
+        Kind::Throttled
+    } else if find::<RefreshFailed>(error).is_some() {
+        Kind::Credential
     } else if cut_off {
         Kind::Timeout
     } else if find::<BrokenBody>(error).is_some() {
@@ -191,6 +203,9 @@ fn retry_at(
     if let Some(refusal) = find::<Refusal>(error) {
         return refusal.retry_at;
     }
+    if let Some(throttled) = find::<Throttled>(error) {
+        return throttled.retry_at;
+    }
     match attempts.last()?.verdict.pushback {
         Pushback::After(wait) => now.checked_add(wait),
         _ => None,
@@ -207,6 +222,8 @@ impl fmt::Display for Error {
             Kind::Body => "the response's body broke off",
             Kind::NoEndpoint => "there is no endpoint to call",
             Kind::Rejected => "the circuit breaker is open",
+            Kind::Throttled => "the call was held back from a service that refuses most",
+            Kind::Credential => "the service refused the credential, and no other could be had",
             Kind::Request => "the request can't be sent",
             Kind::Other => "the call failed",
         })?;

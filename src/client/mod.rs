@@ -17,8 +17,8 @@
 //! # The order of the stack
 //!
 //! ```text
-//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ service breaker ─ balance ─┬─ instance
-//!                                                                                        └─ instance:
+//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ throttle ─ service breaker ─ balance ─┬─ instance
+//!                                                                                                   └─ instance:
 //!                               breaker ─ load ─ attempt timeout ─ collect ─ your layers ─ transport
 //! ```
 //!
@@ -32,8 +32,11 @@
 //!
 //! Those of the layers: a call may take [30 s](crate::timeout::DEFAULT_TOTAL), an attempt
 //! [10 s](crate::timeout::DEFAULT_ATTEMPT), there are [3 attempts](crate::retry), a breaker
-//! for each endpoint, none for the service, no hedge and no health check, and no idempotency
-//! key: to ask for one is to say that the service honours it.
+//! for each endpoint, none for the service, no hedge, no throttle and no health check, and no
+//! idempotency key: to ask for one is to say that the service honours it.
+//!
+//! What makes another call of a whole call (a lookup of what may have happened, a fallback, a
+//! fresh credential) stands [above a client](crate::docs::stack#above-a-client).
 //!
 //! # Errors
 //!
@@ -67,7 +70,7 @@ mod service;
 #[cfg(feature = "hyper")]
 pub use self::service::{Client, Sending};
 pub use self::{
-    attempt::{AttemptFuture, AttemptGuard, Attempts},
+    attempt::{AttemptFuture, AttemptGuard, Attempts, ServicePermits},
     builder::Builder,
     either::{Either, EitherFuture},
     error::{Error, Kind},

@@ -25,6 +25,7 @@ use crate::{
     call::{BodyMode, Call, Carrier, Words},
     error::BoxError,
     idempotency::{IdempotencyConfig, see_to_key},
+    throttle::Throttle,
     time::now,
     timeout::{Bounded, BoundedBody, Bounds, Elapsed, Http, Limit, Limited, Which},
     trace::{TraceConfig, Watched},
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     pub(super) idempotency: Option<IdempotencyConfig>,
     pub(super) endpoints: Box<Endpoints>,
     pub(super) service_breaker: Option<Breaker>,
+    pub(super) throttle: Option<Throttle>,
 }
 
 /// Looks into a balancer, whatever its type.
@@ -79,6 +81,12 @@ impl<S> Roof<S> {
     #[must_use]
     pub fn service_breaker(&self) -> Option<&Breaker> {
         self.shared.service_breaker.as_ref()
+    }
+
+    /// The throttle of the service, if there is one.
+    #[must_use]
+    pub fn throttle(&self) -> Option<&Throttle> {
+        self.shared.throttle.as_ref()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     breaker::Breaker,
     call::Call,
     error::BoxError,
+    throttle::Throttle,
     transport::{HyperTransport, TransportConfig},
 };
 
@@ -37,6 +38,8 @@ trait Erased: Send + Sync {
     fn endpoints(&self) -> Vec<EndpointStatus>;
 
     fn service_breaker(&self) -> Option<&Breaker>;
+
+    fn throttle(&self) -> Option<&Throttle>;
 }
 
 /// A call that is under way.
@@ -89,6 +92,12 @@ impl Client {
     pub fn service_breaker(&self) -> Option<&Breaker> {
         self.stack.service_breaker()
     }
+
+    /// The throttle of the service, to look at, if there is one.
+    #[must_use]
+    pub fn throttle(&self) -> Option<&Throttle> {
+        self.stack.throttle()
+    }
 }
 
 struct Whole<S>(Roof<S>);
@@ -122,6 +131,10 @@ where
 
     fn service_breaker(&self) -> Option<&Breaker> {
         self.0.service_breaker()
+    }
+
+    fn throttle(&self) -> Option<&Throttle> {
+        self.0.throttle()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     endpoint::{Discover, Endpoint, MakeEndpoint},
     entropy::Entropy,
     retry::{Retry, RetryLayer},
+    throttle::Throttle,
 };
 
 /// The body of a request as your own layers and the transport see it.
@@ -50,9 +51,11 @@ where
 
     // The attempts: what is above what within one stands there.
     let breaker = parts.service.map(|config| Breaker::with_entropy(config, &parts.entropy));
+    let throttle = parts.throttle.map(|config| Throttle::with_entropy(config, &parts.entropy));
     let stack = Attempts::new(attempt::Shared {
         trace: parts.trace.clone(),
         entropy: parts.entropy.fork(),
+        throttle: throttle.clone(),
         breaker: breaker.clone(),
         balance,
         limit: parts.attempt_timeout,
@@ -80,6 +83,7 @@ where
             idempotency: parts.idempotency,
             endpoints: Box::new(move || endpoints.endpoints()),
             service_breaker: breaker,
+            throttle,
         },
     ))
 }

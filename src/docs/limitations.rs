@@ -5,7 +5,9 @@
 //! - **Nothing happens exactly once.** A request whose answer was lost may have been carried
 //!   out. With a key the service can count it once; if it does not, or forgets the key before
 //!   the last attempt, no client can help. [`idempotency`](crate::idempotency) is off until you
-//!   say that the service honours keys.
+//!   say that the service honours keys. A server under
+//!   [`idempotency::server`](crate::idempotency::server) comes closest where work and key commit
+//!   in one transaction; elsewhere it says `outcome_unknown`.
 //! - **A key lives as long as its call.** Whoever calls again after an error, or after a
 //!   restart, needs a key of his own that is stored with the order.
 //! - **`Sent::No` trusts what it is told**: the transport's marks, HTTP/2's promise about
@@ -28,6 +30,11 @@
 //!   client's clones, not by two clients nor by two machines.
 //! - **A call cut off by its deadline has no history.** Its error says when and whether it may
 //!   have happened; the attempts before are in the spans and events only.
+//! - **Committed is committed.** Once the head, or a first message, is the caller's, nothing is
+//!   tried again, whatever the trailers say ([`grpc`](crate::grpc) may wait for the first frame).
+//! - **Layers above a client make other calls of it.** A second try after a
+//!   [refused credential](crate::refresh) has attempts and a history of its own, and calls that
+//!   begin while a credential is fetched go out with the old one.
 //! - **A service is told of its time when the request goes out**, not when it arrives: as long
 //!   as the way there takes, it may work on for nothing. Of a body past the cap of those that
 //!   are collected, the rest is awaited until the call's deadline, but the service was told of
@@ -49,9 +56,11 @@
 //!
 //! - **TLS** in our own transport: it refuses `https`. A [transport of your own
 //!   ](crate::docs::stack#a-transport-of-your-own) may speak it.
-//! - **gRPC**: a failure in the trailers of a `200` counts as a success.
-//! - **The client's classifier** is HTTP's. One of your own works with single layers.
-//! - **A server's layer for deadlines**: a handler takes up what is left itself, as
-//!   [`timeout`](crate::timeout#on-the-wire) shows.
+//! - **The client's classifier** is HTTP's: to the client a failure in the trailers of gRPC's
+//!   `200` is a success. [`GrpcClassifier`](crate::classify::GrpcClassifier), or one of your own,
+//!   works with single layers.
+//! - **Responses that are dropped for a retry are not drained** beyond what hyper has read by
+//!   itself, which is all of a short body: over HTTP/1.1 a long one costs its connection, unless
+//!   bodies are collected. Nor does a hedge's history survive a retry above.
 //! - Limits of rate and concurrency, load shedding, faults made on purpose, weights, subsets,
 //!   DNS, HTTP/3. tower's own limits fit between the layers.

@@ -1,8 +1,8 @@
 //! The order of the layers, and what goes wrong in another.
 //!
 //! ```text
-//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ service breaker ─ balance ─┬─ endpoint
-//!                                                                                        └─ endpoint:
+//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ throttle ─ service breaker ─ balance ─┬─ endpoint
+//!                                                                                                   └─ endpoint:
 //!             breaker ─ load ─ attempt timeout ─ collect ─ deadline header ─ your layers ─ transport
 //! ```
 //!
@@ -68,6 +68,55 @@
 //! let response = service.oneshot(request).await?;
 //! let body = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
 //! assert_eq!(body, "true");
+//! # Ok(()) }
+//! ```
+//!
+//! # Above a client
+//!
+//! What makes another call of a whole call stands above the client: a lookup of what may have
+//! happened, a fallback, another try with a fresh credential. The key above all of them, since to
+//! the service they are one call; the client leaves a key that it finds alone.
+//!
+//! ```text
+//! key ─ stale answer ─ fallback ─ reconcile ─ refresh ─ client
+//! ```
+//!
+//! | place | the other way round |
+//! |---|---|
+//! | reconcile above the deadline (the client's) | it is dropped when it is needed |
+//! | refresh above retry (the client's) | a refusal costs an attempt and budget |
+//! | fallback above retry (the client's) | another service is asked before this one was tried |
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use buttress::{
+//!     BoxError,
+//!     body::Body,
+//!     client::{AttemptBody, Client},
+//!     endpoint::Endpoint,
+//!     idempotency::IdempotencyLayer,
+//!     refresh::{Bearer, RefreshConfig, RefreshLayer},
+//! };
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+//! let client = Client::builder("http://payments")
+//!     .endpoints(["10.0.0.1:80".parse()?])
+//!     .transport(|_: &Endpoint| {
+//!         service_fn(async |request: Request<AttemptBody>| {
+//!             let fresh = request.headers()["authorization"] == "Bearer fresh";
+//!             Response::builder().status(if fresh { 201 } else { 401 }).body(Body::empty())
+//!         })
+//!     })
+//!     .build()?;
+//! let tokens = Bearer::new(async || Ok::<_, BoxError>("fresh")).token("expired")?;
+//! let service = ServiceBuilder::new()
+//!     .layer(IdempotencyLayer::default())
+//!     .layer(RefreshLayer::new(RefreshConfig::new(), tokens))
+//!     .service(client);
+//! let charge = Request::post("/charges").body(Body::from("12 EUR"))?;
+//! assert_eq!(service.oneshot(charge).await?.status(), 201);
 //! # Ok(()) }
 //! ```
 //!

@@ -66,7 +66,7 @@ impl Throttle {
     }
 
     /// Counts a request and admits it, or refuses.
-    pub(super) fn admit(&self, asked: Asked, now: Instant) -> Result<Permit, Throttled> {
+    pub(crate) fn admit(&self, asked: Asked, now: Instant) -> Result<Permit, Throttled> {
         let shared = &*self.shared;
         let admitted = lock(&shared.tally).ask(now, || shared.entropy.unit());
         match admitted {
