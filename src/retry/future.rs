@@ -11,7 +11,11 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{StopReason, layer::Shared, ongoing::Ongoing};
+use super::{
+    StopReason,
+    layer::Shared,
+    ongoing::{Ongoing, Terms},
+};
 use crate::{
     budget::Deposit,
     call::{Carrier, Replay},
@@ -56,8 +60,8 @@ where
         if call.words().is_some() {
             call.words_mut().attempt = 1;
         }
-        let ongoing = Ongoing::new(&call);
-        let policy = shared.config.policies.of(ongoing.route());
+        let terms = Terms::of(&call);
+        let policy = shared.config.policies.of(terms.route);
         let (first, replayer) = if policy.max_attempts.get() == 1 {
             (call.once(), None)
         } else {
@@ -67,7 +71,7 @@ where
         Self {
             state: State::Attempting { attempt: service.call(first) },
             service,
-            call: ongoing.keeping(replayer),
+            call: Ongoing::new(terms, replayer),
             shared,
         }
     }

@@ -42,20 +42,43 @@ pub(super) struct Ongoing<P, R> {
     last: Option<Box<(R, Verdict)>>,
 }
 
-impl<P, R> Ongoing<P, R> {
-    /// A call before its first attempt.
+/// What a call says of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    asked: Asked,
+    pub(super) route: Option<&'static str>,
+    repeatable: bool,
+    tried: Tried,
+}
+
+impl Terms {
     #[inline]
-    pub(super) fn new<C: Carrier + Replay>(call: &C) -> Self {
+    pub(super) fn of<C: Carrier + Replay>(call: &C) -> Self {
         let words = call.words();
         Self {
-            replayer: None,
             asked: words.map(Words::asked).unwrap_or_default(),
             route: words.and_then(|words| words.route),
             repeatable: is_repeatable(call),
+            tried: words.map(|words| words.tried).unwrap_or_default(),
+        }
+    }
+}
+
+impl<P, R> Ongoing<P, R> {
+    /// A call at its first attempt, with what makes the further ones, unless there is to be only
+    /// one.
+    #[inline]
+    pub(super) fn new(terms: Terms, replayer: Option<P>) -> Self {
+        let Terms { asked, route, repeatable, tried } = terms;
+        Self {
+            replayer,
+            asked,
+            route,
+            repeatable,
             number: 1,
             turned_away: 0,
             kind: AttemptKind::First,
-            tried: words.map(|words| words.tried).unwrap_or_default(),
+            tried,
             trail: Trail::new(),
             began: now(),
             backoff: Duration::ZERO,
@@ -65,19 +88,8 @@ impl<P, R> Ongoing<P, R> {
         }
     }
 
-    /// With what makes the further attempts, unless there is to be only one.
-    #[inline]
-    pub(super) fn keeping(mut self, replayer: Option<P>) -> Self {
-        self.replayer = replayer;
-        self
-    }
-
     pub(super) const fn asked(&self) -> Asked {
         self.asked
-    }
-
-    pub(super) const fn route(&self) -> Option<&'static str> {
-        self.route
     }
 
     /// The trail of the attempt under way.
