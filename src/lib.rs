@@ -6,8 +6,8 @@
 //! [`client`]: crate::client
 //! [`collect`]: crate::collect
 //! [`discover`]: crate::discover
-//! [`grpc`]: crate::grpc
 //! [`fallback`]: crate::fallback
+//! [`grpc`]: crate::grpc
 //! [`health`]: crate::health
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
