@@ -4,11 +4,13 @@
 //! whether one may be called now, and the balancer picks. The first two are one stream of
 //! [`Change`]s, so that a health check is just a stage between a registry and the balancer.
 
+mod admission;
 mod change;
 mod gate;
 mod identity;
 
 pub use self::{
+    admission::AdmissionFuture,
     change::{Change, Discover, Fixed, Health},
     gate::{Gate, Open, Refusal},
     identity::{Endpoint, EndpointKey, MakeEndpoint},
