@@ -22,6 +22,7 @@ A scenario is a TOML file:
   seconds = 30
   rate = 200               # calls per second, arriving at random
   instances = 5
+  work = \"5ms\"             # what a charge takes on average, optional
   [[load]]                 # changes of rate, optional
   at = \"10s\"
   rate = 400
@@ -40,7 +41,8 @@ Kinds of faults, and what they need besides at, for and target:
   hang                          SIGSTOP, then SIGCONT
   refuse                        listener and connections closed, then open again
                                 on the same port
-  slow         latency, jitter  the work begins late
+  slow         latency, jitter, the work begins late
+               share
   fail         status, share    that status, without the work
   sink                          503 at once; the health check still says 200
   overload     retry_after,     429 with Retry-After, without the work
@@ -93,6 +95,9 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "1", hide_possible_values = true)]
     #[arg(hide_default_value = true, value_name = "1|2")]
     pub(crate) http: Http,
+    /// buttress races an attempt that is slow with another
+    #[arg(long)]
+    pub(crate) hedge: bool,
     /// Also write the result to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -112,6 +117,9 @@ pub(crate) enum Role {
         instance: usize,
         #[arg(long)]
         seed: u64,
+        /// In microseconds.
+        #[arg(long)]
+        work: u64,
         #[arg(long, value_enum)]
         http: Http,
         #[arg(long)]
@@ -220,6 +228,7 @@ mod tests {
             "9",
             "--http",
             "2",
+            "--hedge",
             "--json",
             "x.json",
             "--scenario",
@@ -228,8 +237,10 @@ mod tests {
         let options = Cli::try_parse_from(args).expect("these are the options").options;
         assert_eq!((options.client, options.http), (Who::Tower, Http::Two));
         assert_eq!((options.rate, options.seconds, options.seed), (Some(50), Some(3), 9));
+        assert!(options.hedge);
         let plain = Cli::try_parse_from(["outage"]).expect("none is needed").options;
         assert_eq!((plain.client, plain.http), (Who::All, Http::One));
+        assert!(!plain.hedge, "the numbers of all drills are comparable");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Tenant {
 /// Everybody.
 pub(crate) struct Company {
     seed: u64,
+    /// What a charge takes on average.
+    work: Duration,
     http: Http,
     payments: Vec<Instance>,
     tenants: Vec<Tenant>,
@@ -113,7 +115,7 @@ impl Company {
         let warden = Process::start("warden".to_owned(), &["warden"], false)?;
         let mut payments: Vec<Instance> = Vec::new();
         for (instance, listed) in plan.listed.iter().enumerate() {
-            let process = Process::payments(instance, plan.seed, http, address)?;
+            let process = Process::payments(instance, plan.seed, plan.work, http, address)?;
             payments.push(Instance {
                 process,
                 address,
@@ -125,6 +127,7 @@ impl Company {
         }
         let mut company = Self {
             seed: plan.seed,
+            work: plan.work,
             http,
             payments,
             tenants: Vec::new(),
@@ -180,7 +183,8 @@ impl Company {
             match fault.kind {
                 Kind::Kill => {
                     let ledger = self.ledger.address;
-                    instance.process = Process::payments(*place, self.seed, self.http, ledger)?;
+                    instance.process =
+                        Process::payments(*place, self.seed, self.work, self.http, ledger)?;
                 }
                 Kind::Hang => {
                     let pid = instance.process.pid()?;

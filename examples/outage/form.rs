@@ -8,7 +8,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::outage::scenario::{Fault, Kind, Load, Refused, Scenario, Target};
+use crate::outage::scenario::{Fault, Kind, Load, Refused, Scenario, Target, WORK};
 
 impl Scenario {
     /// Reads and checks a scenario.
@@ -32,6 +32,7 @@ struct Form {
     seconds: Spanned<i64>,
     rate: Spanned<i64>,
     instances: Spanned<i64>,
+    work: Option<Spanned<Length>>,
     #[serde(default)]
     load: Vec<LoadForm>,
     #[serde(default)]
@@ -131,9 +132,24 @@ impl Reader<'_> {
             seconds,
             rate: self.rate(&form.rate)?,
             instances,
+            work: self.work(form)?,
             loads,
             faults: faults.collect::<Result<_, _>>()?,
         })
+    }
+
+    fn work(&self, form: &Form) -> Result<Duration, Refused> {
+        let Some(work) = &form.work else {
+            return Ok(WORK);
+        };
+        let time = work.get_ref().0;
+        if time.is_zero() || time > Duration::from_secs(1) {
+            return Err(self.refuse(
+                &work.span(),
+                format!("a charge can't take {time:?}; write a time above 0 and up to \"1s\""),
+            ));
+        }
+        Ok(time)
     }
 
     fn fault(&self, form: &FaultForm, end: Duration, instances: usize) -> Result<Fault, Refused> {
@@ -172,7 +188,7 @@ impl Reader<'_> {
     fn kind(&self, form: &FaultForm) -> Result<Kind, Refused> {
         let name = form.kind.get_ref().as_str();
         let allowed: &[&str] = match name {
-            "slow" => &["latency", "jitter"],
+            "slow" => &["latency", "jitter", "share"],
             "fail" => &["status", "share"],
             "overload" => &["retry_after", "share"],
             "lose_answer" | "stall_body" => &["share"],
@@ -236,8 +252,9 @@ impl Reader<'_> {
 
     fn slow(&self, form: &FaultForm) -> Result<Kind, Refused> {
         let latency = self.needed(form, form.latency.as_ref(), "latency = \"400ms\"")?.get_ref().0;
+        let share = self.share(form)?;
         let Some(jitter) = &form.jitter else {
-            return Ok(Kind::Slow { latency, jitter: Duration::ZERO });
+            return Ok(Kind::Slow { latency, jitter: Duration::ZERO, share });
         };
         if jitter.get_ref().0 > latency {
             return Err(self.refuse(
@@ -245,7 +262,7 @@ impl Reader<'_> {
                 "`jitter` goes both ways, so it can't be more than `latency`",
             ));
         }
-        Ok(Kind::Slow { latency, jitter: jitter.get_ref().0 })
+        Ok(Kind::Slow { latency, jitter: jitter.get_ref().0, share })
     }
 
     fn share(&self, form: &FaultForm) -> Result<f64, Refused> {
@@ -359,6 +376,7 @@ name = "two dead, one slow"
 seconds = 30
 rate = 200                      # calls per second, open loop
 instances = 5
+work = "20ms"
 [[load]]                        # changes of rate, optional
 at = "10s"
 rate = 400
@@ -369,12 +387,14 @@ for = "6s"
 target = "payments/2"
 latency = "400ms"
 jitter = "100ms"
+share = 0.5
 [[fault]]
 kind = "leave"
 at = "1.5s"
 target = "payments/2 of 5"
 "#;
         let scenario = Scenario::parse(text).expect("the documented form is read");
+        assert_eq!(scenario.work, Duration::from_millis(20));
         assert_eq!(scenario.loads, [Load { at: Duration::from_secs(10), rate: 400 }]);
         assert_eq!(
             scenario.faults[0],
@@ -382,11 +402,12 @@ target = "payments/2 of 5"
                 kind: Kind::Slow {
                     latency: Duration::from_millis(400),
                     jitter: Duration::from_millis(100),
+                    share: 0.5,
                 },
                 at: Duration::from_secs(3),
                 lasts: Some(Duration::from_secs(6)),
                 target: Target::One(2),
-                line: 10,
+                line: 11,
             }
         );
         assert_eq!(scenario.faults[1].at, Duration::from_millis(1500));
@@ -449,6 +470,7 @@ target = "payments/2 of 5"
                 "line 10: `retry_after` must be whole seconds",
             ),
             ("[[load]]\nat = \"2s\"\nrate = 0", "line 7: `rate` can't be 0; write a whole number"),
+            ("work = \"2s\"", "line 5: a charge can't take 2s; write a time above 0 and up to"),
             ("speed = 3", "line 5: unknown field `speed`, expected one of `name`, `seconds`"),
             ("[[fault]\n", "line 5: "),
         ];

@@ -65,10 +65,13 @@ impl Ills {
                 Kind::Overload { retry_after, share } => {
                     hit(share) && fate.refuse(429, Some(retry_after))
                 }
-                Kind::Slow { latency, jitter } => {
-                    let place = chance::share(seed, Use::Latency, &names);
-                    fate.delay += latency - jitter + jitter.mul_f64(2.0 * place);
-                    true
+                Kind::Slow { latency, jitter, share } => {
+                    let slow = hit(share);
+                    if slow {
+                        let place = chance::share(seed, Use::Latency, &names);
+                        fate.delay += latency - jitter + jitter.mul_f64(2.0 * place);
+                    }
+                    slow
                 }
                 Kind::LoseAnswer { share } => {
                     let lost = hit(share);
@@ -119,11 +122,17 @@ mod tests {
     fn the_first_refusal_wins_and_latency_keeps_its_bounds() {
         let mut ills = Ills::default();
         let (latency, jitter) = (Duration::from_millis(400), Duration::from_millis(100));
-        ills.obey(&Command::Begin { fault: 0, kind: Kind::Slow { latency, jitter } });
+        ills.obey(&Command::Begin { fault: 0, kind: Kind::Slow { latency, jitter, share: 1.0 } });
         for call in 0..200 {
             let delay = ills.fate(1, 1, call).delay;
             assert!(delay >= latency - jitter && delay <= latency + jitter, "{delay:?}");
         }
+        // Two of them add up, where the second hits.
+        let kind = Kind::Slow { latency: 2 * latency, jitter: Duration::ZERO, share: 0.5 };
+        ills.obey(&Command::Begin { fault: 3, kind });
+        let both = (0..200).filter(|call| ills.fate(1, 1, *call).delay >= 3 * latency - jitter);
+        assert!((70..130).contains(&both.count()));
+        ills.obey(&Command::End { fault: 3 });
         ills.obey(&Command::Begin { fault: 1, kind: Kind::Sink });
         ills.obey(&Command::Begin { fault: 2, kind: Kind::Fail { status: 500, share: 1.0 } });
         let fate = ills.fate(1, 1, 1);

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::outage::chance::{self, Use};
 use crate::outage::scenario::{Fault, Kind, Refused, Scenario, Target};
 
@@ -14,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) seconds: u64,
     pub(crate) rate: u32,
     pub(crate) instances: usize,
+    /// What a charge takes on average, besides the ledger.
+    pub(crate) work: Duration,
     pub(crate) faults: Vec<Planned>,
     /// When each call is due, in order; a call's number is its place here.
     pub(crate) arrivals: Vec<Duration>,
@@ -32,6 +36,18 @@ pub(crate) struct Planned {
     /// Counted from 0.
     pub(crate) instances: Vec<usize>,
     line: usize,
+}
+
+/// Parts of a drill that callers should hardly be able to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// Nobody has been ill yet.
+    Before,
+    /// Somebody is.
+    During,
+    /// Nobody is, and somebody was.
+    After,
 }
 
 /// One entry of the timeline; the number is that of the fault.
@@ -67,6 +83,7 @@ impl Plan {
             seconds: scenario.seconds,
             rate: scenario.rate,
             instances: scenario.instances,
+            work: scenario.work,
             faults,
             arrivals: arrivals(scenario, seed),
             listed,
@@ -108,10 +125,24 @@ impl Plan {
     /// The longest that a `slow` fault holds a call, which may outlast the last arrival.
     pub(crate) fn longest_hold(&self) -> Duration {
         let holds = self.faults.iter().map(|fault| match fault.kind {
-            Kind::Slow { latency, jitter } => latency + jitter,
+            Kind::Slow { latency, jitter, .. } => latency + jitter,
             _ => Duration::ZERO,
         });
         holds.max().unwrap_or_default()
+    }
+
+    /// The phase in which a time lies; the list alone makes nobody ill.
+    pub(crate) fn phase(&self, time: Duration) -> Phase {
+        let mut phase = Phase::Before;
+        for fault in self.faults.iter().filter(|fault| !fault.kind.changes_the_list()) {
+            if fault.is_active(time) {
+                return Phase::During;
+            }
+            if fault.begin <= time {
+                phase = Phase::After;
+            }
+        }
+        phase
     }
 
     /// The most instances that are bad in one moment; the list alone makes none bad.
@@ -399,6 +430,22 @@ mod tests {
             + &fault("kill", "3s", "1s", "payments/2")
             + &fault("leave", "3s", "1s", "payments/3");
         assert_eq!(plan(&text, 1).expect("plays").worst_at_once(), 2);
+    }
+
+    #[test]
+    fn a_drill_is_before_its_faults_during_one_or_after_one() {
+        let text = fault("leave", "1s", "1s", "payments/1")
+            + &fault("sink", "3s", "3s", "payments/1")
+            + &fault("kill", "5s", "2s", "payments/2")
+            + &fault("kill", "9s", "1s", "payments/2");
+        let plan = plan(&text, 1).expect("plays");
+        use Phase::{After, Before, During};
+        let phases = [(1500, Before), (2999, Before), (3000, During), (6500, During)];
+        for (ms, phase) in
+            phases.into_iter().chain([(7000, After), (9000, During), (10_000, After)])
+        {
+            assert_eq!(plan.phase(Duration::from_millis(ms)), phase, "at {ms} ms");
+        }
     }
 
     #[test]

@@ -48,15 +48,17 @@ impl Process {
     pub(crate) fn payments(
         instance: usize,
         seed: u64,
+        work: Duration,
         http: Http,
         ledger: SocketAddr,
     ) -> Result<Self, BoxError> {
         let number = instance.to_string();
         let (seed, http, ledger) = (seed.to_string(), http.to_string(), ledger.to_string());
         let name = format!("payments/{}", instance + 1);
-        let args = ["payments", "--instance", &number, "--seed", &seed, "--http", &http];
+        let work = work.as_micros().to_string();
+        let who = ["payments", "--instance", &number, "--seed", &seed, "--work", &work];
         // Unlike the ledger, which has a folder to put away, these may be dropped at any time.
-        Self::start(name, &[&args[..], &["--ledger", &ledger]].concat(), true)
+        Self::start(name, &[&who[..], &["--http", &http, "--ledger", &ledger]].concat(), true)
     }
 
     /// Finds out whether it ended, though nobody asked it to.

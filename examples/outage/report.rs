@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::outage::company::Tenant;
 use crate::outage::ledger::Charge;
 use crate::outage::load::Settled;
-use crate::outage::plan::Plan;
+use crate::outage::plan::{Phase, Plan};
 use crate::outage::recovery::recovered;
 use crate::outage::scenario::Kind;
 use crate::outage::witness::{Attempt, by_address};
@@ -21,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) seconds: u64,
     pub(crate) rate: u32,
     pub(crate) http: String,
+    /// Whether buttress hedged.
+    pub(crate) hedge: bool,
     pub(crate) clients: BTreeMap<&'static str, Summary>,
 }
 
@@ -31,7 +33,11 @@ pub(crate) struct Summary {
     pub(crate) ok: u64,
     pub(crate) success: f64,
     pub(crate) latency_ms: Latency,
+    /// The same, of the calls due before the faults, during one, and after one.
+    pub(crate) latency_by_phase: BTreeMap<Phase, Part>,
+    /// All attempts, hedges as well.
     pub(crate) attempts_per_call: f64,
+    pub(crate) hedges: u64,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) faults_met: BTreeMap<&'static str, u64>,
     pub(crate) charges: Charges,
@@ -45,6 +51,14 @@ pub(crate) struct Latency {
     pub(crate) p95: f64,
     pub(crate) p99: f64,
     pub(crate) max: f64,
+}
+
+/// The latencies of a part of the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Part {
+    pub(crate) calls: u64,
+    #[serde(flatten)]
+    pub(crate) latency_ms: Latency,
 }
 
 /// What the ledger says.
@@ -65,6 +79,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) start: Instant,
     pub(crate) settled: &'a [Settled],
     pub(crate) attempts: &'a [Attempt],
+    /// How many of the attempts are hedges.
+    pub(crate) hedges: u64,
     pub(crate) tenants: &'a [Tenant],
     /// Calls that an instance did something to, by the number of the fault.
     pub(crate) met: &'a HashSet<(usize, u64)>,
@@ -89,7 +105,9 @@ impl Summary {
             ok,
             success: share(ok),
             latency_ms: latency(settled),
+            latency_by_phase: evidence.latency_by_phase(),
             attempts_per_call: share(evidence.attempts.len() as u64),
+            hedges: evidence.hedges,
             errors,
             faults_met: evidence.faults_met(),
             charges: charges(settled, evidence.charges),
@@ -99,6 +117,18 @@ impl Summary {
 }
 
 impl Evidence<'_> {
+    /// A phase in which nobody called is left out.
+    fn latency_by_phase(&self) -> BTreeMap<Phase, Part> {
+        let mut calls: BTreeMap<Phase, Vec<&Settled>> = BTreeMap::new();
+        for call in self.settled {
+            calls.entry(self.plan.phase(call.due)).or_default().push(call);
+        }
+        let parts = calls.into_iter().map(|(phase, calls)| {
+            (phase, Part { calls: calls.len() as u64, latency_ms: latency(calls) })
+        });
+        parts.collect()
+    }
+
     /// Calls by the kind of fault that they met, each call once for a kind.
     fn faults_met(&self) -> BTreeMap<&'static str, u64> {
         let mut calls: BTreeMap<&'static str, BTreeSet<u64>> = BTreeMap::new();
@@ -165,8 +195,8 @@ impl Evidence<'_> {
 }
 
 /// Exact, from all the values: a drill has thousands of calls, not millions.
-fn latency(settled: &[Settled]) -> Latency {
-    let mut all: Vec<Duration> = settled.iter().map(|call| call.took).collect();
+fn latency<'a>(settled: impl IntoIterator<Item = &'a Settled>) -> Latency {
+    let mut all: Vec<Duration> = settled.into_iter().map(|call| call.took).collect();
     all.sort_unstable();
     // The nearest rank: the smallest value that at least this share of the calls keeps to.
     let at = |share: f64| {
@@ -274,6 +304,7 @@ mod tests {
             start,
             settled: &calls,
             attempts: &attempts,
+            hedges: 2,
             tenants: &tenants,
             met: &[(1, 7), (1, 8)].into_iter().collect(),
             charges: &[],
@@ -283,6 +314,11 @@ mod tests {
         assert_eq!(summary.calls, 1000);
         assert!((summary.success - 1.0).abs() < 1e-9);
         assert!((summary.attempts_per_call - 0.007).abs() < 1e-9);
+        assert_eq!(summary.hedges, 2);
+        // The kill and the sink, of 100 calls each; before them 100, and the rest after one.
+        let parts: Vec<_> =
+            summary.latency_by_phase.iter().map(|(phase, part)| (*phase, part.calls)).collect();
+        assert_eq!(parts, [(Phase::Before, 100), (Phase::During, 200), (Phase::After, 700)]);
         assert_eq!(summary.recovered_ms["1s kill payments/1"], Some(0.0));
     }
 }

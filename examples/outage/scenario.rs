@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// What a charge takes on average where the scenario does not say.
+pub(crate) const WORK: Duration = Duration::from_millis(5);
+
 /// What a drill plays.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scenario {
@@ -12,6 +15,8 @@ pub(crate) struct Scenario {
     pub(crate) seconds: u64,
     pub(crate) rate: u32,
     pub(crate) instances: usize,
+    /// What a charge takes on average, besides the ledger.
+    pub(crate) work: Duration,
     pub(crate) loads: Vec<Load>,
     pub(crate) faults: Vec<Fault>,
 }
@@ -40,7 +45,7 @@ pub(crate) struct Fault {
 pub(crate) enum Kind {
     Kill,
     Hang,
-    Slow { latency: Duration, jitter: Duration },
+    Slow { latency: Duration, jitter: Duration, share: f64 },
     Fail { status: u16, share: f64 },
     Sink,
     Refuse,

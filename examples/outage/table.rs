@@ -3,12 +3,18 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::outage::plan::Plan;
+use crate::outage::plan::{Phase, Plan};
 use crate::outage::report::{Report, Summary};
 
 /// The width of the first column and of the others: 38 + 3 × 14 = 80.
 const FIRST: usize = 38;
 const REST: usize = 14;
+
+const PHASES: [(Phase, &str); 3] = [
+    (Phase::Before, "p99      before the faults"),
+    (Phase::During, "         during one"),
+    (Phase::After, "         after one"),
+];
 
 /// A table with one column for each client that was played, in that order.
 pub(crate) fn table(report: &Report, plan: &Plan, order: &[&'static str]) -> String {
@@ -20,7 +26,18 @@ pub(crate) fn table(report: &Report, plan: &Plan, order: &[&'static str]) -> Str
     table.row("         p95", |one| ms(one.latency_ms.p95));
     table.row("         p99", |one| ms(one.latency_ms.p99));
     table.row("         max", |one| ms(one.latency_ms.max));
+    if !plan.faults.is_empty() {
+        for (phase, when) in PHASES {
+            table.row(when, |one| match one.latency_by_phase.get(&phase) {
+                Some(part) => ms(part.latency_ms.p99),
+                None => "no calls".to_owned(),
+            });
+        }
+    }
     table.row("attempts per call", |one| format!("{:.2}", one.attempts_per_call));
+    if report.hedge {
+        table.row("hedges", |one| one.hedges.to_string());
+    }
     table.counts(
         "errors",
         |one| one.errors.keys().cloned().collect(),
@@ -104,17 +121,23 @@ fn ms(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outage::report::{Charges, Latency};
+    use crate::outage::report::{Charges, Latency, Part};
     use crate::outage::scenario::Scenario;
     use std::collections::BTreeMap;
 
     fn summary(label: &str) -> Summary {
+        let during = Latency { p50: 7.2, p95: 14.0, p99: 834.5, max: 12_345.6 };
         Summary {
             calls: 6000,
             ok: 5990,
             success: 0.998_333,
             latency_ms: Latency { p50: 7.1, p95: 12.0, p99: 512.3, max: 12_345.6 },
+            latency_by_phase: BTreeMap::from([(
+                Phase::During,
+                Part { calls: 1000, latency_ms: during },
+            )]),
             attempts_per_call: 1.054,
+            hedges: 77,
             errors: BTreeMap::from([("status_503".to_owned(), 10)]),
             faults_met: BTreeMap::from([("sink", 321)]),
             charges: Charges { asked: 6000, made: 5991, duplicates: 0, confirmed_but_missing: 0 },
@@ -136,11 +159,16 @@ mod tests {
             seconds: 10,
             rate: 1,
             http: "1".to_owned(),
+            hedge: true,
             clients,
         };
         let table = table(&report, &plan, &order);
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
         assert!(table.contains("success                                      99.83 %"), "{table}");
+        let has = |line: &str| table.lines().any(|one| one.split_whitespace().eq(line.split(' ')));
+        assert!(has("during one 834 ms 834 ms 834 ms"), "{table}");
+        assert!(has("hedges 77 77 77"), "{table}");
+        assert!(table.contains("no calls"), "{table}");
         assert!(table.contains("12346 ms") && table.contains("never"), "{table}");
         assert!(table.lines().all(|line| line.trim_end() == line));
     }

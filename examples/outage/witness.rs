@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +22,8 @@ pub(crate) struct Attempt {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Witness {
     attempts: Arc<Mutex<Vec<Attempt>>>,
+    /// How many of them are second ones that race a first.
+    hedges: Arc<AtomicU64>,
 }
 
 /// An attempt under way, which ends when this is dropped, for whatever reason.
@@ -41,6 +44,17 @@ impl Witness {
     /// Enters an attempt that is known only afterwards.
     pub(crate) fn enter(&self, attempt: Attempt) {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
+    }
+
+    /// A second attempt is made, to race a first that is slow.
+    pub(crate) fn hedged(&self) {
+        // A mere count; the drill's end, after which it is read, comes after all calls.
+        self.hedges.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many second attempts were made, which are among the attempts.
+    pub(crate) fn hedges(&self) -> u64 {
+        self.hedges.load(Ordering::Relaxed)
     }
 
     /// Everything so far.

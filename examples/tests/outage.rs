@@ -162,6 +162,7 @@ fn plays_over(http: &str) -> Result {
     assert_eq!(number("/charges/asked"), Some(calls));
     assert_eq!(number("/charges/duplicates"), Some(0));
     assert_eq!(number("/charges/confirmed_but_missing"), Some(0));
+    assert_eq!((number("/hedges"), table.contains("hedges")), (Some(0), false), "{table}");
     // Work was done of which the caller never heard: answers were lost and bodies stalled.
     assert!(number("/charges/made") > number("/ok"), "{bare}");
     for kind in ["kill", "refuse", "lose_answer", "stall_body", "leave"] {
@@ -183,17 +184,53 @@ fn writes_the_table_and_the_numbers_over_http_2() -> Result {
 }
 
 #[test]
+fn buttress_hedges_when_it_is_asked_to() -> Result {
+    // What a hedge waits for is known after three seconds.
+    let file = scenario(
+        "hedged",
+        "name = \"hedged\"\nseconds = 7\nrate = 100\ninstances = 3\nwork = \"10ms\"\n\
+         [[fault]]\nkind = \"slow\"\nat = \"4s\"\nfor = \"2s\"\ntarget = \"payments/*\"\n\
+         latency = \"150ms\"\nshare = 0.2\n",
+    )?;
+    let json = file.with_extension("json");
+    let (file, written) = (file.to_string_lossy(), json.to_string_lossy());
+    let args = ["--client", "buttress", "--hedge", "--scenario", &file, "--json", &written];
+    let output = play(&args)?;
+    let table = String::from_utf8(output.stdout)?;
+    assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(table.contains("\nhedges "), "{table}");
+
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&json)?)?;
+    assert_eq!(report["hedge"], true);
+    let buttress = &report["clients"]["buttress"];
+    let number = |path: &str| buttress.pointer(path).and_then(serde_json::Value::as_u64);
+    let (calls, hedges) = (number("/calls"), number("/hedges"));
+    let (calls, hedges) = (calls.ok_or("no calls")?, hedges.ok_or("no hedges")?);
+    assert!(hedges > 0, "{buttress}");
+    // They are among the attempts.
+    let attempts = buttress["attempts_per_call"].as_f64().ok_or("no attempts")?;
+    assert!((attempts * calls as f64).round() as u64 >= calls + hedges, "{buttress}");
+    assert_eq!(number("/charges/duplicates"), Some(0), "both attempts carry the key");
+    let parts = ["before", "during", "after"].map(|phase| {
+        number(&format!("/latency_by_phase/{phase}/calls")).filter(|calls| *calls > 0)
+    });
+    assert_eq!(parts.into_iter().sum::<Option<u64>>(), Some(calls), "{buttress}");
+    Ok(())
+}
+
+#[test]
 fn refuses_what_it_does_not_understand() -> Result {
     let file = scenario(
         "wrong",
         "name = \"x\"\nseconds = 3\nrate = 100\ninstances = 3\n\n[[fault]]\nkind = \"slow\"\n",
     )?;
     let name = file.to_string_lossy();
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--scenario", &name], "wrong.toml, line 6: missing field `at`"),
         (&["--scenario", "/nowhere.toml"], "/nowhere.toml can't be read"),
         (&["--http", "3"], "possible values: 1, 2"),
         (&["--rate", "many"], "invalid value 'many' for '--rate <N>'"),
+        (&["--client", "tower", "--hedge"], "only buttress hedges"),
         (&["--json", "/nowhere/x.json"], "/nowhere/x.json can't be written"),
     ];
     for (args, expected) in cases {

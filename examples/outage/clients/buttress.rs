@@ -1,5 +1,6 @@
 //! `buttress`: one builder. Set are the service, the key, body collection, discovery, the health
-//! path, and the timeouts that fit the service; everything else is a default.
+//! path, and the timeouts that fit the service; everything else is a default. Hedging is off
+//! unless it is asked for, and then as it is by default.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,7 +11,9 @@ use std::task::{Context, Poll};
 use buttress::client::{AttemptBody, Client as Stack};
 use buttress::discover::File;
 use buttress::endpoint::{Endpoint, MakeEndpoint};
+use buttress::hedge::HedgeConfig;
 use buttress::transport::{HyperTransport, TransportConfig};
+use buttress::{Event, Observer};
 use tower::Service;
 
 use super::{ATTEMPT, CONNECT, Calling, Client, Failure, Reply, Request, Setup, TOTAL};
@@ -32,7 +35,8 @@ pub(super) async fn open(setup: Setup) -> Result<Arc<dyn Client>, BoxError> {
     }
     .connect_timeout(CONNECT)?;
     let (transport, witness) = (HyperTransport::new(connections.clone()), setup.witness);
-    let client = Stack::builder("http://payments")
+    let told = witness.clone();
+    let builder = Stack::builder("http://payments")
         .discover(File::new(setup.list))
         .health_check("/health")
         .connections(connections)
@@ -40,14 +44,19 @@ pub(super) async fn open(setup: Setup) -> Result<Arc<dyn Client>, BoxError> {
         .collect_bodies()
         .deadline(TOTAL)
         .attempt_timeout(ATTEMPT)
+        .observer(Observer::new(move |event| {
+            if matches!(event, Event::Hedged { .. }) {
+                told.hedged();
+            }
+        }))
         // As above, but for the witness, who counts the attempts.
         .transport(move |endpoint: &Endpoint| Watched {
             inner: transport.make(endpoint),
             address: endpoint.address(),
             witness: witness.clone(),
-        })
-        .build()?;
-    Ok(Arc::new(Buttress(client)))
+        });
+    let builder = if setup.hedge { builder.hedge(HedgeConfig::new()) } else { builder };
+    Ok(Arc::new(Buttress(builder.build()?)))
 }
 
 struct Buttress(Stack);

@@ -61,6 +61,8 @@ pub(crate) struct Setup {
     /// The TOML file of who serves, which changes while the drill runs.
     pub(crate) list: PathBuf,
     pub(crate) http: Http,
+    /// Whether buttress hedges; the others can't.
+    pub(crate) hedge: bool,
     /// Where it reports its attempts.
     pub(crate) witness: Witness,
 }
