@@ -56,6 +56,11 @@ const FAILURE: u32 = 2;
 /// on an endpoint that hangs, each of which costs a whole timeout.
 const MAX_LEVEL: u32 = 7;
 
+/// A call that was given up after less than this part of the usual time says nothing. It also
+/// bounds what calls that are always given up at the same moment can make of a cost: five times
+/// of that moment.
+const TELLING: f64 = 4.0;
+
 /// Added to the load of an endpoint in doubt: more than any load, and little enough that an
 /// `f64` still tells two such loads apart.
 const DOUBTED: f64 = 1e6;
@@ -156,10 +161,18 @@ impl Load {
         });
     }
 
-    /// A good answer would have taken at least this long.
+    /// A good answer would have taken longer than this: somebody else's came first, or the caller
+    /// gave up.
+    ///
+    /// How much longer nobody knows. Of latencies without memory it is as much again as they take
+    /// on average (`E[X | X > b] = b + E[X]`), and that is what counts: with `b` alone a slow
+    /// endpoint that loses its races after the hedge's delay looks as quick as that, and is picked
+    /// ten times as often as it would be without hedging. A call that was given up long before its
+    /// answer was due says nothing.
     pub(super) fn at_least(&self, bound: Duration, now: Instant) {
-        if bound.as_secs_f64() > self.cost(now) {
-            self.observe(bound, now);
+        let cost = self.cost(now);
+        if bound.as_secs_f64() * TELLING > cost {
+            self.observe(bound + Duration::try_from_secs_f64(cost).unwrap_or_default(), now);
         }
     }
 
@@ -295,6 +308,18 @@ mod tests {
         assert!((load.cost(now + MS) - 0.4).abs() < 1e-6);
         let later = load.cost(now + TAU);
         assert!((later - 0.4 * (-1.0_f64).exp()).abs() < 1e-3, "{later}");
+    }
+
+    #[test]
+    fn an_answer_that_was_not_waited_for_would_have_taken_as_long_again() {
+        let now = crate::time::now();
+        let load = Load::new(now, TAU, Some(0.024), now);
+        load.at_least(5 * MS, now);
+        assert!((load.cost(now) - 0.024).abs() < 1e-6, "given up long before it was due");
+        load.at_least(57 * MS, now);
+        assert!((load.cost(now) - 0.081).abs() < 1e-6, "{}", load.cost(now));
+        (0..100).for_each(|_| load.at_least(57 * MS, now));
+        assert!(load.cost(now) <= 5.0 * 0.057 + 1e-6, "{}", load.cost(now));
     }
 
     #[test]
