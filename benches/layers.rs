@@ -3,21 +3,28 @@
 use std::{net::SocketAddr, time::Duration};
 
 use buttress::{
-    Entropy,
+    BoxError, Entropy,
     balance::{Balance, BalanceConfig},
     body::Body,
     breaker::{BreakerConfig, BreakerLayer},
     call::{Call, Words},
-    classify::HttpClassifier,
+    classify::{GrpcClassifier, HttpClassifier},
     collect::CollectLayer,
     endpoint::{Endpoint, Fixed, Open},
+    fallback::{self, FallbackConfig, FallbackLayer, Stale, StaleConfig, Unavailable},
+    fallback::{StandInConfig, StandInLayer},
+    grpc::{AttemptHeaderLayer, PeekLayer},
+    hedge::{HedgeConfig, HedgeLayer},
     idempotency::IdempotencyLayer,
+    reconcile::{self, ByKey, ReconcileConfig, ReconcileLayer},
+    refresh::{Bearer, RefreshConfig, RefreshLayer},
     retry::{RetryConfig, RetryLayer},
+    throttle::{ThrottleConfig, ThrottleLayer},
     timeout::{AttemptTimeoutLayer, DeadlineLayer},
     trace::{AttemptSpanLayer, CallSpanLayer, TraceConfig},
 };
-use http::Request;
-use tower::Layer;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use tower::{Layer, util::MapResponse};
 
 use crate::{
     Leaf, Visit,
@@ -34,8 +41,40 @@ fn traced() -> Call<Request<Body>> {
     Call::with_words(plain(), Words::new().trace(parent()))
 }
 
-const fn leaf<R>() -> Leaf<impl Fn(&R) + Clone> {
+/// The same, which may be repeated by its nature.
+fn read() -> Call<Request<Body>> {
+    let mut request = plain();
+    *request.method_mut() = Method::GET;
+    Call::new(request)
+}
+
+/// The same, with a key of the caller's own.
+fn keyed() -> Call<Request<Body>> {
+    let mut request = plain();
+    let key = HeaderValue::from_static("\"order-17\"");
+    request.headers_mut().insert(HeaderName::from_static("idempotency-key"), key);
+    Call::new(request)
+}
+
+/// The same, at its second attempt.
+fn second() -> Call<Request<Body>> {
+    let mut call = lean();
+    call.words.attempt = 2;
+    call
+}
+
+pub(crate) const fn leaf<R>() -> Leaf<impl Fn(&R) + Clone> {
     Leaf::new(|_: &R| ())
+}
+
+type Trailing<R> = MapResponse<Leaf<fn(&R)>, fn(Response<Body>) -> Response<Body>>;
+
+/// Answers as a service of gRPC does: how it went stands in the trailers.
+fn trailing<R>() -> Trailing<R> {
+    MapResponse::new(Leaf::new(|_: &R| ()), |response: Response<Body>| {
+        let status = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+        response.map(|_| Body::with_trailers("done", HeaderMap::from_iter([status])))
+    })
 }
 
 /// The addresses of ten endpoints, none of which is ever connected to.
@@ -85,4 +124,69 @@ pub(crate) fn others(visit: &mut impl Visit) {
     visit.visit("others", "AttemptSpan", attempt_span, lean);
     visit.visit("others", "AttemptSpan, in a trace", attempt_span, traced);
     visit.visit("others", "Collect", || CollectLayer::always().layer(leaf()), lean);
+    let throttle = || ThrottleLayer::new(ThrottleConfig::new(), HttpClassifier::new());
+    visit.visit("others", "Throttle", || throttle().layer(leaf()), lean);
+    let fallback = || {
+        let config = FallbackConfig::named("eu");
+        let (rule, judge) = (Unavailable::new(), HttpClassifier::new());
+        FallbackLayer::new(config, rule, leaf(), judge).layer(leaf())
+    };
+    visit.visit("others", "Fallback, not needed", fallback, lean);
+    let stand_in = || {
+        let answer = fallback::Fixed::new(|| Response::new(Body::empty()));
+        let config = StandInConfig::named("fixed");
+        StandInLayer::new(config, Unavailable::new(), answer, HttpClassifier::new()).layer(leaf())
+    };
+    visit.visit("others", "StandIn, not needed", stand_in, lean);
+    let refresh = || {
+        let tokens = Bearer::new(async || Ok::<_, BoxError>("a-newer-token"));
+        let tokens = tokens.token("a-token").expect("it may be sent");
+        RefreshLayer::new(RefreshConfig::new(), tokens).layer(leaf())
+    };
+    visit.visit("others", "Refresh, a bearer token", refresh, lean);
+}
+
+/// Those that do something only for a call that may be repeated, or only for one that asks.
+pub(crate) fn reads(visit: &mut impl Visit) {
+    visit.visit("reads", "leaf", leaf, read);
+    let hedge = |config| HedgeLayer::new(config, HttpClassifier::new()).layer(leaf());
+    // Nothing that the leaf does takes so long.
+    let after = || HedgeConfig::after(Duration::from_secs(1)).expect("1 s is no zero");
+    visit.visit("reads", "Hedge after a fixed delay, not needed", || hedge(after()), read);
+    // For three seconds, longer than it is measured here, it only learns. From then on it also
+    // does what one of a fixed delay does.
+    let learns = || hedge(HedgeConfig::new());
+    visit.visit("reads", "Hedge at a percentile, while it learns", learns, read);
+    let stale = || {
+        let stale = Stale::new(StaleConfig::new(), fallback::by_uri);
+        let config = StandInConfig::named("stale");
+        StandInLayer::new(config, Unavailable::new(), stale, HttpClassifier::new()).layer(leaf())
+    };
+    visit.visit("reads", "StandIn that remembers, not needed", stale, read);
+}
+
+/// What is done for a call with a key.
+pub(crate) fn keys(visit: &mut impl Visit) {
+    visit.visit("keys", "leaf", leaf, keyed);
+    let own = || IdempotencyLayer::default().layer(leaf());
+    visit.visit("keys", "Idempotency, the caller's own key", own, keyed);
+    let reconcile = || {
+        let lookup = ByKey::new(async |_: HeaderValue, _| {
+            Ok::<_, BoxError>(reconcile::Answer::<Response<Body>>::NotCarriedOut)
+        });
+        ReconcileLayer::new(ReconcileConfig::new(), lookup, HttpClassifier::new()).layer(leaf())
+    };
+    visit.visit("keys", "Reconcile, not needed", reconcile, keyed);
+}
+
+pub(crate) fn grpc(visit: &mut impl Visit) {
+    visit.visit("grpc", "leaf", trailing, lean);
+    let by_head = || BreakerLayer::new(BreakerConfig::new(), HttpClassifier::new());
+    visit.visit("grpc", "Breaker, HttpClassifier", || by_head().layer(trailing()), lean);
+    let by_trailers = || BreakerLayer::new(BreakerConfig::new(), GrpcClassifier::new());
+    visit.visit("grpc", "Breaker, GrpcClassifier", || by_trailers().layer(trailing()), lean);
+    visit.visit("grpc", "Peek", || PeekLayer::new().layer(trailing()), lean);
+    let attempts = || AttemptHeaderLayer::grpc().layer(trailing());
+    visit.visit("grpc", "AttemptHeader, first attempt", attempts, lean);
+    visit.visit("grpc", "AttemptHeader, second attempt", attempts, second);
 }

@@ -2,14 +2,15 @@
 //! over them.
 //!
 //! A measured call waits until the service is ready, calls it, and reads the response's body to
-//! its end. It runs in a task of a current-thread runtime, on which another timer is always
-//! nearer than those that are measured, as in any program that has something to do: the only
-//! timer of a runtime wakes its driver, which costs a system call.
+//! its end. It runs in a task of a runtime, by default of the current-thread kind, on which
+//! another timer is always nearer than those that are measured, as in any program that has
+//! something to do: the only timer of a runtime wakes its driver, which costs a system call.
 
 mod layers;
 mod leaf;
 mod peers;
 mod runner;
+mod servers;
 mod whole;
 
 pub use self::{
@@ -33,7 +34,7 @@ pub trait Visit {
         request: fn() -> R,
     ) where
         S: Service<R, Response = Response<B>, Future: Send, Error: Into<BoxError>>,
-        S: Send + 'static,
+        S: Clone + Send + 'static,
         R: Send + 'static,
         B: Body<Error: Into<BoxError>> + Send + 'static;
 }
@@ -47,6 +48,15 @@ pub fn visit_all(visit: &mut impl Visit) {
     layers::balance(visit);
     peers::balance(visit);
     layers::others(visit);
+    layers::reads(visit);
+    layers::keys(visit);
+    layers::grpc(visit);
+    servers::servers(visit);
+    visit_stacks(visit);
+}
+
+/// Shows the whole job, beside the stack that one would build from tower.
+pub fn visit_stacks(visit: &mut impl Visit) {
     whole::stack(visit);
     peers::stack(visit);
 }

@@ -1,4 +1,4 @@
-//! Makes calls, one after the other.
+//! Makes calls: each caller one after the other.
 
 use std::{
     future::poll_fn,
@@ -12,28 +12,44 @@ use http_body::Body;
 use tokio::runtime::{Builder, Runtime};
 use tower::{BoxError, Service};
 
-/// The runtime in which everything is measured.
+/// The runtime in which everything is measured, and how many make calls at once.
 #[derive(Debug)]
 pub struct Runner {
     runtime: Runtime,
+    callers: u64,
 }
 
 impl Runner {
-    /// A runtime that has something to do.
+    /// One caller on a current-thread runtime: what is counted is the calls.
     ///
     /// # Panics
     ///
     /// If the system has no room for a runtime.
     #[must_use]
     pub fn new() -> Self {
-        let runtime = Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.expect("the system has room for a runtime");
+        Self::on(&mut Builder::new_current_thread(), 1)
+    }
+
+    /// So many callers, each a task, on a runtime of two workers, as services run: a task that
+    /// one worker wakes may run on the other.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no room for a runtime.
+    #[must_use]
+    pub fn two_workers(callers: u64) -> Self {
+        Self::on(Builder::new_multi_thread().worker_threads(2), callers)
+    }
+
+    /// On a runtime that has something to do.
+    fn on(builder: &mut Builder, callers: u64) -> Self {
+        let runtime = builder.enable_time().build().expect("the system has room for a runtime");
         runtime.spawn(async {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
-        Self { runtime }
+        Self { runtime, callers }
     }
 
     /// Runs what is to be set up, in the runtime, and lets its tasks begin.
@@ -46,27 +62,36 @@ impl Runner {
         })
     }
 
-    /// Makes `count` calls and says how long they took.
+    /// Makes `count` calls and says how long they took, from the first caller's begin to the
+    /// last one's end. Each caller has a clone of the service.
     ///
     /// # Panics
     ///
     /// If a call fails: only what succeeds is measured here.
-    pub fn calls<S, R, B>(&self, mut service: S, request: fn() -> R, count: u64) -> (S, Duration)
+    pub fn calls<S, R, B>(&self, service: &S, request: fn() -> R, count: u64) -> Duration
     where
         S: Service<R, Response = Response<B>, Future: Send, Error: Into<BoxError>>,
-        S: Send + 'static,
+        S: Clone + Send + 'static,
         R: Send + 'static,
         B: Body<Error: Into<BoxError>> + Send + 'static,
     {
-        // A task of its own: what wakes the runtime's first future makes a system call.
-        let task = self.runtime.spawn(async move {
-            let begun = Instant::now();
-            for _ in 0..count {
-                black_box(call(&mut service, request()).await.expect("the leaf answers"));
-            }
-            (service, begun.elapsed())
+        // Tasks of their own: what wakes the runtime's first future makes a system call.
+        let callers = (0..self.callers).map(|caller| {
+            let mut service = service.clone();
+            let count = count / self.callers + u64::from(caller < count % self.callers);
+            self.runtime.spawn(async move {
+                let begun = Instant::now();
+                for _ in 0..count {
+                    black_box(call(&mut service, request()).await.expect("the leaf answers"));
+                }
+                (begun, Instant::now())
+            })
         });
-        self.runtime.block_on(task).expect("no call panics")
+        let callers: Vec<_> = callers.collect();
+        let times = callers.into_iter().map(|caller| self.runtime.block_on(caller));
+        let times = times.map(|times| times.expect("no call panics"));
+        let whole = times.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        whole.map_or(Duration::ZERO, |(begun, ended)| ended - begun)
     }
 }
 

@@ -43,7 +43,7 @@ impl Visit for List {
         _: fn() -> R,
     ) where
         S: Service<R, Response = Response<B>, Future: Send, Error: Into<BoxError>>,
-        S: Send + 'static,
+        S: Clone + Send + 'static,
         R: Send + 'static,
         B: Body<Error: Into<BoxError>> + Send + 'static,
     {
@@ -66,7 +66,7 @@ impl Visit for Make {
         request: fn() -> R,
     ) where
         S: Service<R, Response = Response<B>, Future: Send, Error: Into<BoxError>>,
-        S: Send + 'static,
+        S: Clone + Send + 'static,
         R: Send + 'static,
         B: Body<Error: Into<BoxError>> + Send + 'static,
     {
@@ -76,6 +76,6 @@ impl Visit for Make {
         self.found = true;
         let runner = Runner::new();
         let service = runner.set_up(make);
-        runner.calls(service, request, self.calls);
+        runner.calls(&service, request, self.calls);
     }
 }

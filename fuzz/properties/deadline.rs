@@ -32,7 +32,7 @@ fn read_to_the_letter(bytes: &[u8]) {
 }
 
 /// By the standard library's parser, whose one liberty, a plus sign, is taken back.
-fn parse_grpc(bytes: &[u8]) -> Option<Duration> {
+pub(super) fn parse_grpc(bytes: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(bytes).ok()?;
     let unit = text.chars().last()?;
     let count = number(&text[..text.len() - unit.len_utf8()], 8)?;
@@ -47,7 +47,7 @@ fn parse_grpc(bytes: &[u8]) -> Option<Duration> {
     })
 }
 
-fn parse_millis(bytes: &[u8]) -> Option<Duration> {
+pub(super) fn parse_millis(bytes: &[u8]) -> Option<Duration> {
     number(std::str::from_utf8(bytes).ok()?, 10).map(Duration::from_millis)
 }
 

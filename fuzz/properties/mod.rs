@@ -6,13 +6,21 @@
 //! calls them with the files of `corpus/`, on every run of the tests.
 #![allow(dead_code, reason = "each target is a program of its own and uses one of these")]
 
+use std::future::Future;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::runtime::{Builder, Runtime};
 
 pub(crate) mod deadline;
 #[cfg(feature = "file")]
 pub(crate) mod discovery_file;
+pub(crate) mod grpc_status;
+pub(crate) mod honoured_key;
 pub(crate) mod idempotency_key;
+pub(crate) mod idempotency_record;
+pub(crate) mod incoming_deadline;
 pub(crate) mod retry_after;
+pub(crate) mod retry_pushback;
 pub(crate) mod trace_context;
 
 /// A target: its name, and what holds for any bytes.
@@ -23,8 +31,13 @@ pub(crate) const ALL: &[Target] = &[
     ("deadline", deadline::holds),
     #[cfg(feature = "file")]
     ("discovery_file", discovery_file::holds),
+    ("grpc_status", grpc_status::holds),
+    ("honoured_key", honoured_key::holds),
     ("idempotency_key", idempotency_key::holds),
+    ("idempotency_record", idempotency_record::holds),
+    ("incoming_deadline", incoming_deadline::holds),
     ("retry_after", retry_after::holds),
+    ("retry_pushback", retry_pushback::holds),
     ("trace_context", trace_context::holds),
 ];
 
@@ -35,4 +48,24 @@ fn values(lines: &[u8]) -> Option<Vec<HeaderValue>> {
 
 fn headers(name: &HeaderName, values: &[HeaderValue]) -> HeaderMap {
     values.iter().map(|value| (name.clone(), value.clone())).collect()
+}
+
+/// The first `N` lines, each a list of header values with `\r` between them, which no header can
+/// hold; a line that is not there is an empty list. `None` if one can't be a header's value.
+fn lists<const N: usize>(bytes: &[u8]) -> Option<[Vec<HeaderValue>; N]> {
+    let mut lists = [const { Vec::new() }; N];
+    for (list, line) in lists.iter_mut().zip(bytes.split(|&byte| byte == b'\n')) {
+        let values = line.split(|&byte| byte == b'\r').map(HeaderValue::from_bytes);
+        *list = values.collect::<Result<_, _>>().ok()?;
+    }
+    Some(lists)
+}
+
+/// What a future ends with that needs a runtime, which is one for all that run on this thread.
+fn in_runtime<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static RUNTIME: Runtime =
+            Builder::new_current_thread().enable_time().build().expect("a runtime");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
 }

@@ -47,7 +47,10 @@ pub(super) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
     if lines.next().is_some() {
         return Some(Pushback::Never);
     }
-    let millis = line.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    // Digits alone: `parse` would take a plus sign, too.
+    let digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = line.to_str().ok().map(str::trim).filter(digits);
+    let millis = text.and_then(|text| text.parse().ok());
     Some(millis.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms))))
 }
 
@@ -65,7 +68,7 @@ mod tests {
         assert_eq!(read(&[]), None);
         assert_eq!(read(&["0"]), Some(Pushback::After(Duration::ZERO)));
         assert_eq!(read(&[" 250 "]), Some(Pushback::After(Duration::from_millis(250))));
-        for stop in ["-1", "", "soon", "1.5", "99999999999999999999"] {
+        for stop in ["-1", "", " ", "+5", "soon", "1.5", "1 2", "99999999999999999999"] {
             assert_eq!(read(&[stop]), Some(Pushback::Never), "{stop:?}");
         }
     }

@@ -73,6 +73,7 @@ impl GrpcCode {
 
     /// The code that headers or trailers name, if they name one. One that nobody knows, and one
     /// that can't be read, are [`Unknown`](Self::Unknown), never a success (`statuscodes.md`).
+    /// So are two that differ: which of them the server meant is anybody's guess.
     ///
     /// ```
     /// use buttress::classify::GrpcCode;
@@ -85,8 +86,12 @@ impl GrpcCode {
     /// ```
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(GRPC_STATUS)?.as_bytes();
-        let number = match *value {
+        let mut values = headers.get_all(GRPC_STATUS).iter();
+        let value = values.next()?;
+        if values.any(|other| other != value) {
+            return Some(Self::Unknown);
+        }
+        let number = match *value.as_bytes() {
             [units @ b'0'..=b'9'] => units - b'0',
             [tens @ b'1'..=b'9', units @ b'0'..=b'9'] => (tens - b'0') * 10 + (units - b'0'),
             _ => return Some(Self::Unknown),
@@ -171,6 +176,18 @@ mod tests {
             assert_eq!(read(value), Some(GrpcCode::Unknown), "{value:?}");
         }
         assert_eq!(GrpcCode::of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn two_that_differ_are_no_success_and_the_same_twice_is_one() {
+        let twice = |first, second| {
+            let values = [first, second].map(HeaderValue::from_static);
+            GrpcCode::of(&values.map(|value| (GRPC_STATUS, value)).into_iter().collect())
+        };
+        assert_eq!(twice("0", "14"), Some(GrpcCode::Unknown));
+        assert_eq!(twice("14", "0"), Some(GrpcCode::Unknown));
+        assert_eq!(twice("0", ""), Some(GrpcCode::Unknown));
+        assert_eq!(twice("14", "14"), Some(GrpcCode::Unavailable));
     }
 
     #[test]
