@@ -459,9 +459,4 @@ mod tests {
         ];
         assert_eq!(lines(events), expected);
     }
-
-    #[test]
-    fn nothing_happens_when_nobody_listens() {
-        tracing_observer().on(|| Event::Panic(true));
-    }
 }
