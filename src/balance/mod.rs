@@ -74,8 +74,9 @@
 //!
 //! A dropped call gives back its place at the endpoint and its permit. The driver ends with the
 //! last handle of the balancer, and a call that is under way is one. A call that was cut off by
-//! its deadline counts as a failure of its endpoint; one that its caller gave up only says that
-//! an answer takes at least so long.
+//! its deadline counts as a failure of its endpoint; one that its caller gave up, or that lost a
+//! race, only says that an answer takes longer: it counts as that long and a usual answer more,
+//! unless it was given up before a quarter of that.
 //!
 //! # Events
 //!

@@ -162,7 +162,7 @@ impl<S, G: Gate> Drop for Held<S, G> {
                 self.node.load.failed(self.began, now);
             } else {
                 // Given up by the caller, or the loser of a race. That is no failure, but it
-                // would have taken at least so long.
+                // would have taken longer.
                 self.node.load.at_least(now.saturating_duration_since(self.began), now);
             }
         }
