@@ -22,13 +22,13 @@ use buttress::{
     body::{Body, ReplayBody},
     breaker::{BreakerConfig, State},
     budget::Budget,
-    call::{Attempts, Words},
+    call::{Attempts, Call, Words},
     classify::Sent,
     client::{AttemptBody, Client, Kind},
     endpoint::{Endpoint, MakeEndpoint, Refusal},
     find,
     hedge::HedgeConfig,
-    retry::RetryConfig,
+    retry::{Policy, RetryConfig},
     timeout::DeadlineHeader,
 };
 use futures_util::future::join_all;
@@ -607,5 +607,28 @@ async fn a_function_is_a_transport() -> Result<(), BoxError> {
         .transport(move |endpoint: &Endpoint| company.make(endpoint))
         .build()?;
     assert_eq!(client.send(get()).await?.status(), 200);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_names_the_routes_of_its_calls_for_their_own_policies() -> Result<(), BoxError> {
+    let company = Company::new(|_| answer(503));
+    let mut often = Policy::default();
+    often.max_attempts = std::num::NonZeroU32::new(5).expect("not zero");
+    often.backoff = Backoff::new(MS, MS).expect("sound");
+    let client = company
+        .builder([1, 2])
+        .routes(|_, path| path.starts_with("/search").then_some("search"))
+        .retry(retry(2).route("search", often))
+        .build()?;
+    let calls_of = async |path: &str, words: Words| {
+        let before = company.calls();
+        let call = Call::with_words(Request::get(path).body(())?, words);
+        client.send(call).await?;
+        Ok::<_, BoxError>(company.calls() - before)
+    };
+    assert_eq!(calls_of("/search?q=a", Words::new()).await?, 5);
+    assert_eq!(calls_of("/rates", Words::new()).await?, 2);
+    assert_eq!(calls_of("/rates", Words::new().route("search")).await?, 5, "its own word first");
     Ok(())
 }
