@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::{error::AtEndpoint, node::Held, pick::Pick, service::Shared};
 use crate::{
     call::{Asked, Carrier, Words, mark_unknown},
-    classify::{Classify, Marked, Retry, Sent, Settle, Verdict},
+    classify::{Classify, Marked, Settle, Verdict},
     endpoint::Gate,
     error::BoxError,
 };
@@ -156,7 +156,7 @@ fn unready<S, G: Gate, Res>(
     classifier: &impl Classify<Res>,
 ) -> BoxError {
     let error = error.into();
-    let verdict = uncalled(classifier.error(asked, &*error));
+    let verdict = classifier.error(asked, &*error).uncalled();
     failed(Marked::new(verdict, error).into(), verdict, held)
 }
 
@@ -169,14 +169,4 @@ pub(crate) fn failed<S, G: Gate>(
     held.answered(verdict);
     held.settle(verdict);
     AtEndpoint::new(held.node().endpoint.clone(), error).into()
-}
-
-/// An endpoint that failed to get ready was not called: whatever its error looks like, the
-/// request was not carried out, and may be tried elsewhere.
-const fn uncalled(mut verdict: Verdict) -> Verdict {
-    verdict.sent = Sent::No;
-    if matches!(verdict.retry, Retry::IfSafe) {
-        verdict.retry = Retry::Always;
-    }
-    verdict
 }

@@ -37,6 +37,16 @@ impl Verdict {
         self
     }
 
+    /// The verdict on a service that failed to get ready, and was not called: whatever its error
+    /// looks like, the request was not carried out, and may be tried elsewhere.
+    pub(crate) const fn uncalled(mut self) -> Self {
+        self.sent = Sent::No;
+        if matches!(self.retry, Retry::IfSafe) {
+            self.retry = Retry::Always;
+        }
+        self
+    }
+
     /// Nobody is to blame and the request was processed: the call succeeded.
     #[must_use]
     pub const fn is_success(&self) -> bool {

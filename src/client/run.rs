@@ -15,7 +15,7 @@ use super::{AttemptBody, Parcel, attempt::Shared};
 use crate::{
     body::Body,
     call::{Carrier, mark_unknown, mark_unsent},
-    classify::{Marked, Retry, Sent, Verdict, verdict_on_error},
+    classify::{Marked, verdict_on_error},
     collect::Collecting,
     error::BoxError,
     timeout::tell,
@@ -128,8 +128,5 @@ where
 
 /// What failed to get ready was not called, whatever its error looks like.
 fn uncalled(error: BoxError) -> BoxError {
-    let known = verdict_on_error(&*error);
-    let retry = if known.retry == Retry::IfSafe { Retry::Always } else { known.retry };
-    let verdict = Verdict::new(known.blame, Sent::No, retry).with_pushback(known.pushback);
-    Marked::new(verdict, error).into()
+    Marked::new(verdict_on_error(&*error).uncalled(), error).into()
 }
