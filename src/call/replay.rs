@@ -1,7 +1,7 @@
 //! How a request is made again for a further attempt.
 
 use bytes::Bytes;
-use http::{Extensions, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body;
 
 use super::{Call, Carrier};
@@ -134,24 +134,52 @@ where
     }
 }
 
-/// What is kept of a request's head. Headers in a list, for one allocation in place of two and
-/// no hashing: hardly any is ever made into a map again.
+/// What is kept of a request's head. Headers in a list, without hashing: hardly any is ever made
+/// into a map again. Most requests of programs have the key and one or two of their own.
 #[derive(Debug)]
 struct Head {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Headers,
     extensions: Extensions,
+}
+
+#[derive(Debug)]
+enum Headers {
+    None,
+    /// In place, so that the key alone costs no allocation.
+    One(HeaderName, HeaderValue),
+    Many(Vec<(HeaderName, HeaderValue)>),
+}
+
+impl Headers {
+    fn of(map: &HeaderMap) -> Self {
+        let mut each = map.iter().map(|(name, value)| (name.clone(), value.clone()));
+        match map.len() {
+            0 => Self::None,
+            1 => each.next().map_or(Self::None, |(name, value)| Self::One(name, value)),
+            count => {
+                let mut many = Vec::with_capacity(count);
+                many.extend(each);
+                Self::Many(many)
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let (one, many) = match self {
+            Self::None => (None, &[][..]),
+            Self::One(name, value) => (Some((name, value)), &[][..]),
+            Self::Many(many) => (None, &many[..]),
+        };
+        one.into_iter().chain(many.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 impl Head {
     fn of<B>(request: &Request<B>) -> Self {
-        let mut headers = Vec::new();
-        if !request.headers().is_empty() {
-            headers.reserve_exact(request.headers().len());
-            headers.extend(request.headers().iter().map(|(n, value)| (n.clone(), value.clone())));
-        }
+        let headers = Headers::of(request.headers());
         let mut extensions = Extensions::new();
         if !request.extensions().is_empty() {
             extensions = request.extensions().clone();
@@ -167,8 +195,8 @@ impl Head {
         *request.version_mut() = self.version;
         *request.extensions_mut() = self.extensions.clone();
         let headers = request.headers_mut();
-        headers.reserve(self.headers.len());
-        for (name, value) in &self.headers {
+        headers.reserve(self.headers.iter().count());
+        for (name, value) in self.headers.iter() {
             headers.append(name, value.clone());
         }
         request

@@ -187,6 +187,10 @@ where
             if more && this.limit.has_passed() {
                 return Poll::Ready(Some(Err(this.give_up().into())));
             }
+            if !more {
+                // Freed at its end, and not by whoever drops this body, who may keep it.
+                this.body.set(None);
+            }
             if let Span::Idle(_) = this.limit.span {
                 this.sleep.set(None);
                 *this.expires = None;
@@ -209,7 +213,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -257,6 +261,38 @@ mod tests {
         assert!(matches!(poll_fn(|cx| body.as_mut().poll_frame(cx)).await, Some(Err(_))));
         let told = told.lock().expect("no panic");
         told.clone()
+    }
+
+    /// One piece, which is its end; what it holds is counted.
+    struct Held(Option<Bytes>, Arc<()>);
+
+    impl Body for Held {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Self(piece, _) = &mut *self;
+            Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_none()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_freed_at_its_end_though_its_holder_keeps_it() {
+        let held = Arc::new(());
+        let body = Held(Some(Bytes::from_static(b"a")), Arc::clone(&held));
+        let limit = Limit::until(now() + Duration::from_secs(1), now());
+        let mut body = pin!(Http::limit(Response::new(body), limit).into_body());
+        assert!(matches!(poll_fn(|cx| body.as_mut().poll_frame(cx)).await, Some(Ok(_))));
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!((body.is_end_stream(), body.size_hint().exact()), (true, Some(0)));
+        assert!(poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -70,8 +70,18 @@ pub(super) fn put(
     // The state of another trace must not travel with this one.
     match state {
         Some(state) => drop(headers.insert(&TRACESTATE, state)),
-        None => drop(headers.remove(&TRACESTATE)),
+        None if holds(headers, &TRACESTATE) => drop(headers.remove(&TRACESTATE)),
+        None => {}
     }
+}
+
+/// Whether a header is there. Few are compared, which is quicker than to hash the name.
+fn holds(headers: &HeaderMap, name: &HeaderName) -> bool {
+    const FEW: usize = 8;
+    if headers.keys().len() > FEW {
+        return headers.contains_key(name);
+    }
+    headers.keys().any(|own| own == name)
 }
 
 fn written(trace_id: u128, span_id: u64, flags: u8) -> [u8; LENGTH] {
@@ -387,6 +397,21 @@ mod tests {
         assert_eq!(all, headers(&[("traceparent", line)]));
         inject(&parent.with_state(HeaderValue::from_static("a=1")), &mut all);
         assert_eq!(all, headers(&[("traceparent", line), ("tracestate", "a=1")]));
+    }
+
+    #[test]
+    fn the_state_of_another_trace_goes_however_many_headers_there_are() {
+        let parent = TraceParent::new(1, 1, 0).expect("no id is zero");
+        for count in 0..20 {
+            let mut all = HeaderMap::new();
+            for index in 0..count {
+                let name: HeaderName = format!("x-{index}").parse().expect("a name");
+                all.insert(name, HeaderValue::from_static("1"));
+            }
+            all.insert(&TRACESTATE, HeaderValue::from_static("other=1"));
+            inject(&parent, &mut all);
+            assert_eq!((all.contains_key(&TRACESTATE), all.len()), (false, count + 1));
+        }
     }
 
     #[test]
