@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::Response;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Span;
 
-use super::{AttemptBody, Parcel, run::Run};
+use super::{Parcel, run::Run};
 use crate::{
     balance::{Balance, Held, Pick, failed},
-    body::{Body, Guarded},
+    body::Body,
     breaker::{self, Breaker},
     call::Asked,
     classify::{Classify, HttpClassifier, Settle, Verdict},
@@ -31,47 +31,48 @@ use crate::{
 
 /// Makes the attempts of calls, each at an endpoint of its own.
 #[derive(Debug)]
-pub struct Attempts<T> {
-    shared: Arc<Shared<T>>,
+pub struct Attempts<T, Cl = HttpClassifier> {
+    shared: Arc<Shared<T, Cl>>,
 }
 
 /// What all attempts share.
 #[derive(Debug)]
-pub(super) struct Shared<T> {
+pub(super) struct Shared<T, Cl> {
     pub(super) trace: TraceConfig,
     pub(super) entropy: Entropy,
     pub(super) throttle: Option<Throttle>,
     pub(super) breaker: Option<Breaker>,
-    pub(super) balance: Balance<T, Breaker, HttpClassifier>,
+    pub(super) balance: Balance<T, Breaker, Cl>,
     pub(super) limit: Duration,
     pub(super) header: Option<DeadlineHeader>,
     pub(super) collect: CollectConfig,
-    pub(super) classifier: HttpClassifier,
+    pub(super) classifier: Cl,
 }
 
-impl<T> Attempts<T> {
-    pub(super) fn new(shared: Shared<T>) -> Self {
+impl<T, Cl> Attempts<T, Cl> {
+    pub(super) fn new(shared: Shared<T, Cl>) -> Self {
         Self { shared: Arc::new(shared) }
     }
 }
 
-impl<T> Clone for Attempts<T> {
+impl<T, Cl> Clone for Attempts<T, Cl> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<T, B> Service<Parcel> for Attempts<T>
+impl<T, B, Cl, R> Service<Parcel> for Attempts<T, Cl>
 where
-    T: Service<Request<AttemptBody>, Response = Response<B>> + Clone,
+    T: Service<Parcel, Response = Response<B>> + Clone,
     T::Error: Into<BoxError>,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    Cl: Classify<Response<Body>, Guarded<AttemptGuard<T>> = Response<R>>,
 {
-    type Response = Response<Guarded<Body, AttemptGuard<T>>>;
+    type Response = Response<R>;
     type Error = BoxError;
-    type Future = AttemptFuture<T, T::Future, B>;
+    type Future = AttemptFuture<T, T::Future, B, Cl>;
 
     /// Always ready: an attempt waits in its own future, where its time counts.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
@@ -117,8 +118,8 @@ pin_project! {
     /// Dropped before it is ready, it gives its endpoint and its permits back, and counts for
     /// nothing, unless the call's deadline had passed.
     #[must_use = "futures do nothing unless polled"]
-    pub struct AttemptFuture<T, F, B> {
-        shared: Arc<Shared<T>>,
+    pub struct AttemptFuture<T, F, B, Cl> {
+        shared: Arc<Shared<T, Cl>>,
         asked: Asked,
         begun: bool,
         // None if nobody listens.
@@ -133,7 +134,7 @@ pin_project! {
         permits: ServicePermits,
     }
 
-    impl<T, F, B> PinnedDrop for AttemptFuture<T, F, B> {
+    impl<T, F, B, Cl> PinnedDrop for AttemptFuture<T, F, B, Cl> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(watched) = this.watched.take() {
@@ -147,15 +148,16 @@ pin_project! {
     }
 }
 
-impl<T, B> Future for AttemptFuture<T, T::Future, B>
+impl<T, B, Cl, R> Future for AttemptFuture<T, T::Future, B, Cl>
 where
-    T: Service<Request<AttemptBody>, Response = Response<B>> + Clone,
+    T: Service<Parcel, Response = Response<B>> + Clone,
     T::Error: Into<BoxError>,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    Cl: Classify<Response<Body>, Guarded<AttemptGuard<T>> = Response<R>>,
 {
-    type Output = Result<Response<Guarded<Body, AttemptGuard<T>>>, BoxError>;
+    type Output = Result<Response<R>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // The span above the service's breaker: a refusal is an attempt that one can see.
@@ -169,13 +171,14 @@ where
     }
 }
 
-impl<T, B> AttemptFuture<T, T::Future, B>
+impl<T, B, Cl, R> AttemptFuture<T, T::Future, B, Cl>
 where
-    T: Service<Request<AttemptBody>, Response = Response<B>> + Clone,
+    T: Service<Parcel, Response = Response<B>> + Clone,
     T::Error: Into<BoxError>,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    Cl: Classify<Response<Body>, Guarded<AttemptGuard<T>> = Response<R>>,
 {
     #[cold]
     fn poll_watched(
@@ -231,7 +234,7 @@ where
                 Ok(classifier.guard(*this.asked, response, verdict, (held, permits)))
             }
             Err(error) => {
-                let verdict = Classify::<Response<Body>>::error(classifier, *this.asked, &*error);
+                let verdict = classifier.error(*this.asked, &*error);
                 let error = failed(error, verdict, held);
                 permits.settle(verdict);
                 Err(error)
@@ -256,7 +259,7 @@ where
             Err(error) => {
                 let error = BoxError::from(error);
                 let classifier = &this.shared.classifier;
-                let verdict = Classify::<Response<Body>>::error(classifier, *this.asked, &*error);
+                let verdict = classifier.error(*this.asked, &*error);
                 std::mem::take(this.permits).settle(verdict);
                 return Poll::Ready(Err(error));
             }

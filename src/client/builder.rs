@@ -8,6 +8,7 @@ use super::{
     check::{Boxed, CheckHealth},
     invalid::InvalidClient,
     layered::Layered,
+    protocol::Protocol,
     stack::{Stack, assemble},
 };
 use crate::{
@@ -27,12 +28,12 @@ use crate::{
     trace::TraceConfig,
 };
 
-/// Builds a [`Client`](super::Client), or the bare [`Stack`].
+/// Builds a [`Client`](super::Client), a [`GrpcClient`](super::GrpcClient), or the bare [`Stack`].
 ///
 /// Only the service and its endpoints have to be said. A setting that can't be is refused by
 /// [`build`](Self::build), with a sentence that says what to change.
 #[must_use]
-pub struct Builder<M> {
+pub struct Builder<M, Cl = HttpClassifier> {
     pub(super) service: String,
     pub(super) make: M,
     /// None if the transport is the user's own.
@@ -53,7 +54,7 @@ pub struct Builder<M> {
     pub(super) throttle: Option<ThrottleConfig>,
     pub(super) balance: BalanceConfig,
     pub(super) trace: TraceConfig,
-    pub(super) classifier: HttpClassifier,
+    pub(super) classifier: Cl,
     pub(super) observer: Observer,
     pub(super) entropy: Entropy,
 }
@@ -97,7 +98,9 @@ impl<M> Builder<M> {
             entropy: Entropy::system(),
         }
     }
+}
 
+impl<M, Cl> Builder<M, Cl> {
     /// The endpoints, as a list that never changes.
     pub fn endpoints(self, endpoints: impl IntoIterator<Item = SocketAddr>) -> Self {
         let endpoints: Vec<SocketAddr> = endpoints.into_iter().collect();
@@ -144,9 +147,9 @@ impl<M> Builder<M> {
 
     /// Tells the service, in each attempt's headers, how long its answer is waited for: what is
     /// left of the deadline, or of the attempt where [bodies are collected
-    /// ](Self::collect_bodies) (default: not at all, since not every service wants headers that
-    /// it does not know). To take it up from a request that came in, see
-    /// [`timeout`](crate::timeout#on-the-wire).
+    /// ](Self::collect_bodies) (default: in `grpc-timeout` for gRPC, else not at all, since not
+    /// every service wants headers that it does not know). To take it up from a request that came
+    /// in, see [`timeout`](crate::timeout#on-the-wire).
     pub fn deadline_header(mut self, header: DeadlineHeader) -> Self {
         self.deadline_header = Some(header);
         self
@@ -239,10 +242,12 @@ impl<M> Builder<M> {
         self
     }
 
-    /// What responses mean.
-    pub const fn classifier(mut self, classifier: HttpClassifier) -> Self {
-        self.classifier = classifier;
-        self
+    /// What responses mean, and so what is spoken: HTTP, or gRPC with a
+    /// [`GrpcClassifier`](crate::classify::GrpcClassifier), over a transport of your own or with
+    /// codes of your own that are tried again. What it brings stands at
+    /// [`GrpcClient`](super::GrpcClient).
+    pub fn classifier<P: Protocol>(self, classifier: P) -> Builder<M, P> {
+        self.map(|make| make, |_| classifier)
     }
 
     /// Who is told what the layers do: all of them, in the place of observers in their own
@@ -262,15 +267,15 @@ impl<M> Builder<M> {
 
     /// Another way to reach an endpoint: any function from an
     /// [`Endpoint`](crate::endpoint::Endpoint) to a service.
-    pub fn transport<N: MakeEndpoint>(mut self, make: N) -> Builder<N> {
+    pub fn transport<N: MakeEndpoint>(mut self, make: N) -> Builder<N, Cl> {
         self.connections = None;
-        self.map_make(|_| make)
+        self.map(|_| make, |classifier| classifier)
     }
 
     /// A layer of your own around each endpoint's transport. It sees the plain request of one
     /// attempt. Of several, the last one is the outermost.
-    pub fn endpoint_layer<L>(self, layer: L) -> Builder<Layered<M, L>> {
-        self.map_make(|make| Layered { make, layer })
+    pub fn endpoint_layer<L>(self, layer: L) -> Builder<Layered<M, L>, Cl> {
+        self.map(|make| Layered { make, layer }, |classifier| classifier)
     }
 
     /// The stack with no type erased; [`build`](Self::build) puts it behind one box.
@@ -278,19 +283,25 @@ impl<M> Builder<M> {
     /// # Errors
     ///
     /// [`InvalidClient`] if a setting can't be, or there is no tokio runtime.
-    pub fn build_stack(self) -> Result<Stack<M::Service>, InvalidClient>
+    pub fn build_stack(self) -> Result<Stack<M::Service, Cl>, InvalidClient>
     where
         M: MakeEndpoint + Send + Sync + 'static,
-        M::Service: Send + Sync + 'static,
+        Cl: Protocol,
+        Cl::Between<M::Service>: Send + Sync + 'static,
     {
         let (make, discover, parts) = self.check()?;
         Ok(assemble(parts, make, discover)?)
     }
 
-    fn map_make<N>(self, map: impl FnOnce(M) -> N) -> Builder<N> {
+    /// The same settings over another transport, or for another protocol.
+    pub(super) fn map<N, P>(
+        self,
+        make: impl FnOnce(M) -> N,
+        classifier: impl FnOnce(Cl) -> P,
+    ) -> Builder<N, P> {
         Builder {
             service: self.service,
-            make: map(self.make),
+            make: make(self.make),
             connections: self.connections,
             discover: self.discover,
             no_endpoints: self.no_endpoints,
@@ -308,91 +319,14 @@ impl<M> Builder<M> {
             throttle: self.throttle,
             balance: self.balance,
             trace: self.trace,
-            classifier: self.classifier,
+            classifier: classifier(self.classifier),
             observer: self.observer,
             entropy: self.entropy,
         }
     }
 }
 
-#[cfg(feature = "hyper")]
-mod hyper {
-    use tower_service::Service;
-
-    use super::{Boxed, Builder, Checked, Connections, HealthConfig, InvalidClient, MakeEndpoint};
-    use crate::{
-        client::{AttemptBody, Client},
-        error::BoxError,
-        health::HttpProbe,
-        transport::{DEFAULT_CONNECT_TIMEOUT, HyperTransport, TransportConfig},
-    };
-
-    impl Builder<HyperTransport<AttemptBody>> {
-        /// How connections are made and kept; HTTP/1.1 by default.
-        pub fn connections(mut self, config: TransportConfig) -> Self {
-            let connect = config.connecting_takes();
-            self.connections = Some(Connections {
-                http2: config.speaks_http2(),
-                connect_timeout: (connect != DEFAULT_CONNECT_TIMEOUT).then_some(connect),
-            });
-            self.map_make(|_| HyperTransport::new(config))
-        }
-
-        /// HTTP/2 without TLS, as the service is known to speak it.
-        pub fn http2(self) -> Self {
-            self.connections(TransportConfig::http2())
-        }
-    }
-
-    impl<M> Builder<M> {
-        /// Asks every endpoint for this page, such as `/health`, whether there are calls or not,
-        /// under the service's name and in the protocol of the calls. One that does not answer
-        /// well gets no calls while enough others do.
-        ///
-        /// For other settings, and for services behind TLS, see
-        /// [`health_check_with`](Self::health_check_with).
-        pub fn health_check(mut self, path: impl Into<String>) -> Self {
-            let path = path.into();
-            self.health = Some(Box::new(move |discover, target, told, http2| {
-                if !target.is_plain_http() {
-                    return Err(InvalidClient::HEALTH_NEEDS_TLS);
-                }
-                let probe = HttpProbe::new()
-                    .path(&path)
-                    .and_then(|probe| probe.authority(target.authority()))
-                    .map_err(InvalidClient::of)?;
-                let probe = if http2 { probe.http2() } else { probe };
-                let config = told.listening(HealthConfig::new(), HealthConfig::observer);
-                let config = told.seeded(config, HealthConfig::entropy);
-                Ok(Boxed::new(Checked::new(discover, probe, config)))
-            }));
-            self
-        }
-    }
-
-    impl<M> Builder<M> {
-        /// The client.
-        ///
-        /// # Errors
-        ///
-        /// [`InvalidClient`] if a setting can't be, or there is no tokio runtime.
-        pub fn build<B>(self) -> Result<Client, InvalidClient>
-        where
-            M: MakeEndpoint + Send + Sync + 'static,
-            M::Service: Service<http::Request<AttemptBody>, Response = http::Response<B>>,
-            M::Service: Clone + Send + Sync + 'static,
-            <M::Service as Service<http::Request<AttemptBody>>>::Error: Into<BoxError>,
-            <M::Service as Service<http::Request<AttemptBody>>>::Future: Send + 'static,
-            B: http_body::Body + Send + Unpin + 'static,
-            B::Data: Send,
-            B::Error: Into<BoxError>,
-        {
-            Ok(Client::new(self.build_stack()?))
-        }
-    }
-}
-
-impl<M> fmt::Debug for Builder<M> {
+impl<M, Cl> fmt::Debug for Builder<M, Cl> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("service", &self.service).finish_non_exhaustive()
     }

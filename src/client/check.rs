@@ -8,11 +8,10 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{Builder, InvalidClient, builder::Routes, roof::Target};
+use super::{Builder, InvalidClient, builder::Routes, protocol::Protocol, roof::Target};
 use crate::{
     balance::BalanceConfig,
     breaker::BreakerConfig,
-    classify::HttpClassifier,
     collect::CollectConfig,
     endpoint::{Change, Discover, MakeEndpoint},
     entropy::Entropy,
@@ -27,7 +26,7 @@ use crate::{
 };
 
 /// The settings after they were checked.
-pub(super) struct Parts {
+pub(super) struct Parts<Cl> {
     pub(super) roof: Target,
     pub(super) deadline: Duration,
     pub(super) attempt_timeout: Duration,
@@ -42,13 +41,13 @@ pub(super) struct Parts {
     pub(super) breaker: BreakerConfig,
     pub(super) balance: BalanceConfig,
     pub(super) trace: TraceConfig,
-    pub(super) classifier: HttpClassifier,
+    pub(super) classifier: Cl,
     pub(super) entropy: Entropy,
 }
 
-impl<M: MakeEndpoint> Builder<M> {
+impl<M: MakeEndpoint, Cl: Protocol> Builder<M, Cl> {
     /// Holds the settings against each other.
-    pub(super) fn check(mut self) -> Result<(M, Boxed, Parts), InvalidClient> {
+    pub(super) fn check(mut self) -> Result<(M, Boxed, Parts<Cl>), InvalidClient> {
         let target = Target::parse(&self.service, self.collect.is_some())?;
         self.check_times()?;
         self.check_connections(&target)?;
@@ -86,7 +85,7 @@ impl<M: MakeEndpoint> Builder<M> {
             roof: target,
             deadline: self.deadline,
             attempt_timeout: self.attempt_timeout,
-            deadline_header: self.deadline_header,
+            deadline_header: self.deadline_header.or_else(Cl::deadline_header),
             collect: self.collect.unwrap_or_default(),
             idempotency: self.idempotency,
             hedge: hedge.map(|hedge| told.listening(hedge, HedgeConfig::observer)),
@@ -154,6 +153,9 @@ impl<M: MakeEndpoint> Builder<M> {
                  http://, or set a transport of your own",
                 self.service
             )));
+        }
+        if Cl::NEEDS_HTTP2 && !connections.http2 {
+            return Err(InvalidClient::GRPC_NEEDS_HTTP2);
         }
         let (connect, attempt) = (connections.connect_timeout, self.attempt_timeout);
         if let Some(connect) = connect.filter(|&connect| connect > attempt) {

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, time::Instant};
 use crate::{
     balance::NoEndpoint,
     call::{Attempt, Attempts},
-    classify::{Blame, Pushback, Sent, Verdict, verdict_on_error},
+    classify::{Blame, GrpcCode, Pushback, Sent, Verdict, verdict_on_error},
     collect::BrokenBody,
     endpoint::Refusal,
     error::{BoxError, find},
@@ -120,6 +120,38 @@ impl Error {
     #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
         self.inner.retry_at
+    }
+
+    /// The attempts, to be left with an answer.
+    #[cfg(feature = "hyper")]
+    pub(super) fn history(&self) -> &Attempts {
+        &self.inner.attempts
+    }
+
+    /// The code that a [`GrpcClient`](super::GrpcClient) answers with in the place of this error,
+    /// as gRPC's `statuscodes.md` has it of what a client finds out by itself.
+    ///
+    /// | kind | code |
+    /// |---|---|
+    /// | timeout | `DEADLINE_EXCEEDED` |
+    /// | connect, connection, body, no endpoint, rejected, throttled | `UNAVAILABLE` |
+    /// | credential | `UNAUTHENTICATED` |
+    /// | request | `INTERNAL` |
+    /// | other | `UNKNOWN` |
+    #[must_use]
+    pub fn grpc_code(&self) -> GrpcCode {
+        match self.inner.kind {
+            Kind::Timeout => GrpcCode::DeadlineExceeded,
+            Kind::Connect
+            | Kind::Connection
+            | Kind::Body
+            | Kind::NoEndpoint
+            | Kind::Rejected
+            | Kind::Throttled => GrpcCode::Unavailable,
+            Kind::Credential => GrpcCode::Unauthenticated,
+            Kind::Request => GrpcCode::Internal,
+            Kind::Other => GrpcCode::Unknown,
+        }
     }
 
     /// A deadline or timeout passed.

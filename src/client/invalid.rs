@@ -24,6 +24,10 @@ impl InvalidClient {
     pub(super) const COLLECTS_NOTHING: Self = Self::says(
         "bodies of up to 0 bytes are none: raise the cap, or leave `collect_bodies` out",
     );
+    pub(super) const GRPC_NEEDS_HTTP2: Self = Self::says(
+        "gRPC is spoken over HTTP/2, the connections speak HTTP/1.1: say `http2`, or give \
+         `connections` settings of HTTP/2",
+    );
     #[cfg(feature = "hyper")]
     pub(super) const HEALTH_NEEDS_TLS: Self = Self::says(
         "the health check speaks plain HTTP, the service does not: give `health_check_with` a \

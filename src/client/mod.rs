@@ -59,16 +59,19 @@ mod error;
 mod invalid;
 mod layered;
 mod parcel;
+mod protocol;
 mod race;
 mod roof;
 mod run;
 mod stack;
 
 #[cfg(feature = "hyper")]
+mod grpc;
+#[cfg(feature = "hyper")]
+mod hyper;
+#[cfg(feature = "hyper")]
 mod service;
 
-#[cfg(feature = "hyper")]
-pub use self::service::{Client, Sending};
 pub use self::{
     attempt::{AttemptFuture, AttemptGuard, Attempts, ServicePermits},
     builder::Builder,
@@ -77,7 +80,13 @@ pub use self::{
     invalid::InvalidClient,
     layered::Layered,
     parcel::{Parcel, ParcelReplayer},
+    protocol::Protocol,
     race::{Apart, Raced},
     roof::{Roof, RoofFuture},
     stack::{AttemptBody, Stack},
+};
+#[cfg(feature = "hyper")]
+pub use self::{
+    grpc::{GrpcBody, GrpcClient, GrpcSending},
+    service::{Client, Sending},
 };

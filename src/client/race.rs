@@ -9,16 +9,13 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::either::Either;
-use crate::{
-    classify::HttpClassifier,
-    hedge::{Hedge, HedgeConfig, HedgeLayer},
-};
+use crate::hedge::{Hedge, HedgeConfig, HedgeLayer};
 
 /// A service, with hedging around it or without.
-pub type Raced<S> = Either<Apart<Hedge<S, HttpClassifier>>, S>;
+pub type Raced<S, Cl> = Either<Apart<Hedge<S, Cl>>, S>;
 
 /// Puts hedging around `stack` if there are settings for it.
-pub(super) fn race<S>(config: Option<HedgeConfig>, cl: HttpClassifier, stack: S) -> Raced<S> {
+pub(super) fn race<S, Cl>(config: Option<HedgeConfig>, cl: Cl, stack: S) -> Raced<S, Cl> {
     match config {
         Some(config) => {
             let hedge = HedgeLayer::new(config, cl).layer(stack);

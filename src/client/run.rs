@@ -7,14 +7,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::Response;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{AttemptBody, Parcel, attempt::Shared};
+use super::{Parcel, attempt::Shared};
 use crate::{
     body::Body,
-    call::{Carrier, mark_unknown, mark_unsent},
+    call::{mark_unknown, mark_unsent},
     classify::{Marked, verdict_on_error},
     collect::Collecting,
     error::BoxError,
@@ -69,15 +69,15 @@ impl<T, F, B> Run<T, F, B> {
 
 impl<T, B> Run<T, T::Future, B>
 where
-    T: Service<Request<AttemptBody>, Response = Response<B>>,
+    T: Service<Parcel, Response = Response<B>>,
     T::Error: Into<BoxError>,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn poll<S>(
+    pub(super) fn poll<S, Cl>(
         self: Pin<&mut Self>,
-        shared: &Shared<S>,
+        shared: &Shared<S, Cl>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response<Body>, BoxError>> {
         let mut this = self.project();
@@ -96,8 +96,7 @@ where
             if let Some(header) = &shared.header {
                 tell(header, &mut call);
             }
-            // Unwrapped above the user's own layers: other people's don't know our carrier.
-            this.exchange.set(Some(service.call(call.into_request())));
+            this.exchange.set(Some(service.call(call)));
             *this.service = None;
         }
         if this.collecting.is_none() {

@@ -10,6 +10,7 @@ use tower_layer::Layer;
 use super::{
     attempt::{self, Attempts},
     check::Parts,
+    protocol::Protocol,
     race::{Raced, race},
     roof::{self, Roof},
 };
@@ -28,22 +29,28 @@ use crate::{
 pub type AttemptBody = ReplayBody<Body>;
 
 /// The stack above a transport `T`, with no type erased: for a transport of your own, and for
-/// those who count instructions. [`Client`](super::Client) is this behind one box.
-pub type Stack<T> = Roof<Retry<Raced<Attempts<T>>, HttpClassifier>>;
+/// those who count instructions. [`Client`](super::Client) is this behind one box; so is
+/// [`GrpcClient`](super::GrpcClient), of the stack of gRPC.
+pub type Stack<T, Cl = HttpClassifier> =
+    Roof<Retry<Raced<Attempts<<Cl as Protocol>::Between<T>, Cl>, Cl>, Cl>>;
 
 /// Builds the stack from the bottom up: read it from its end for the order in which a call
 /// passes. `tests/stack.rs` has a test for each "above" that fails when it is swapped.
-pub(super) fn assemble<M, D>(
-    parts: Parts,
+pub(super) fn assemble<M, D, Cl>(
+    parts: Parts<Cl>,
     make: M,
     discover: D,
-) -> Result<Stack<M::Service>, OutsideRuntime>
+) -> Result<Stack<M::Service, Cl>, OutsideRuntime>
 where
     M: MakeEndpoint + Send + Sync + 'static,
-    M::Service: Send + Sync + 'static,
     D: Discover + Send + 'static,
+    Cl: Protocol,
+    Cl::Between<M::Service>: Send + Sync + 'static,
 {
     let classifier = parts.classifier;
+    // What the protocol needs to know of an attempt stands within its time, above the user's own
+    // layers: other people's don't know our carrier.
+    let make = move |endpoint: &Endpoint| Cl::between(make.make(endpoint));
     let gates = gates(parts.breaker, &parts.entropy);
     // Balance above the endpoints' own layers: it picks by each one's breaker, load and outcome.
     let balance = Balance::new(parts.balance, discover, make, gates, classifier)?;

@@ -94,12 +94,16 @@
 //!
 //! So is the answer that it waits for.
 
+#[cfg(feature = "hyper")]
+mod answer;
 mod attempt;
 mod error;
 mod future;
 mod peek;
 mod peeked;
 
+#[cfg(feature = "hyper")]
+pub(crate) use self::answer::trailers;
 pub use self::{
     attempt::{
         AttemptHeader, AttemptHeaderLayer, AttemptHeaderService, DEFAULT_ATTEMPT_HEADER,

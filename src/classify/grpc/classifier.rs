@@ -6,7 +6,7 @@ use ::http::{HeaderMap, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 
 use super::{
-    super::{Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, retry_after},
+    super::{Blame, Classify, Mark, Pushback, Retry, Sent, Settle, Verdict, retry_after},
     code::GrpcCode,
     guarded::GrpcGuarded,
     pushback::pushback,
@@ -67,7 +67,8 @@ use crate::call::{Asked, Attempts, BodyMode};
 /// that is all trailers can be tried again.
 ///
 /// A failure that carries [`Attempts`] has been given up by a retry beneath; it is never tried
-/// again.
+/// again. One that carries a [`Mark`] was made by a client beneath of an error of its own, and
+/// is judged by that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GrpcClassifier {
@@ -191,9 +192,15 @@ impl<B: Body> Classify<Response<B>> for GrpcClassifier {
     type Guarded<G: Settle> = Response<GrpcGuarded<B, G>>;
 
     fn response(&self, _: Asked, response: &Response<B>) -> Verdict {
-        let mut verdict = self.head(response).unwrap_or(Verdict::SUCCESS);
+        let verdict = self.head(response).unwrap_or(Verdict::SUCCESS);
+        if verdict.is_success() {
+            return verdict;
+        }
+        // A client beneath made it of its own error, and knows more than the code says.
+        let mark = response.extensions().get::<Mark>();
+        let mut verdict = mark.map_or(verdict, Mark::verdict);
         // A retry beneath gave up on it. Layered retries must not multiply.
-        if !verdict.is_success() && response.extensions().get::<Attempts>().is_some() {
+        if response.extensions().get::<Attempts>().is_some() {
             verdict.retry = Retry::Never;
         }
         verdict
