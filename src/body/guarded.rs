@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::TakeWhole;
+use super::{TakeWhole, ahead::Source};
 use crate::{
     call::current_expiry,
     classify::{Blame, Retry, Sent, Settle, Verdict},
@@ -29,9 +29,12 @@ pin_project! {
     /// timed out. Dropped by its holder, at whatever time, the head's verdict stands: who keeps
     /// an answer past its deadline and never reads it says nothing about the endpoint.
     #[derive(Debug)]
-    pub struct Guarded<B, G: Settle> {
+    pub struct Guarded<B, G: Settle>
+    where
+        B: Body,
+    {
         #[pin]
-        body: B,
+        body: Source<B>,
         // The head's verdict, for as long as the body may still change it.
         open: Option<Verdict>,
         guard: Option<G>,
@@ -40,6 +43,7 @@ pin_project! {
     impl<B, G> PinnedDrop for Guarded<B, G>
     where
         G: Settle,
+        B: Body,
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
@@ -65,26 +69,41 @@ fn finish<G: Settle>(open: &mut Option<Verdict>, guard: &mut Option<G>, broken: 
     }
 }
 
-impl<B, G: Settle> Guarded<B, G> {
+impl<B: Body, G: Settle> Guarded<B, G> {
     /// A body whose end decides; `head` is the verdict if nothing goes wrong.
     pub const fn open(body: B, head: Verdict, guard: G) -> Self {
-        Self { body, open: Some(head), guard: Some(guard) }
+        Self { body: Source::AsItComes { body }, open: Some(head), guard: Some(guard) }
     }
 
     /// A body behind a head that decided: `guard` was told, and is held until the end.
     pub const fn settled(body: B, guard: G) -> Self {
-        Self { body, open: None, guard: Some(guard) }
+        Self { body: Source::AsItComes { body }, open: None, guard: Some(guard) }
+    }
+
+    /// The same, for a body of which up to `limit` bytes can be read by
+    /// [`poll_ahead`](Self::poll_ahead) before anybody asks for them. One that is known to be
+    /// longer is not begun.
+    pub fn aside(body: B, guard: G, limit: usize) -> Self {
+        Self { body: Source::ahead(body, limit), open: None, guard: Some(guard) }
+    }
+
+    /// Reads on, and keeps what was read for whoever will ask for it: until the body has ended,
+    /// and lets go what it holds, or nothing more may be read ahead.
+    pub fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_ahead(cx)
     }
 
     /// The body inside.
-    pub const fn get_ref(&self) -> &B {
-        &self.body
+    pub fn get_ref(&self) -> &B {
+        self.body.get_ref()
     }
 }
 
-impl<B: TakeWhole, G: Settle> TakeWhole for Guarded<B, G> {
+impl<B: Body + TakeWhole, G: Settle> TakeWhole for Guarded<B, G> {
     fn take_whole(&mut self) -> Option<Bytes> {
-        let whole = self.body.take_whole()?;
+        // One that was read ahead has come to pieces.
+        let Source::AsItComes { body } = &mut self.body else { return None };
+        let whole = body.take_whole()?;
         finish(&mut self.open, &mut self.guard, false);
         Some(whole)
     }
@@ -158,7 +177,7 @@ mod tests {
         Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn open<B>(body: B, log: &Log) -> Guarded<B, Log> {
+    fn open<B: Body>(body: B, log: &Log) -> Guarded<B, Log> {
         Guarded::open(body, Verdict::SUCCESS, log.clone())
     }
 

@@ -1,5 +1,6 @@
 //! Bodies: the client's own type, one that can be sent again, one that settles a verdict.
 
+mod ahead;
 mod guarded;
 mod replay;
 mod shape;

@@ -1,5 +1,7 @@
 //! The table of HTTP's answers.
 
+use std::task::{Context, Poll};
+
 use ::http::{Response, StatusCode};
 use http_body::Body;
 
@@ -125,6 +127,29 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         response.map(|body| {
             if decided { Guarded::settled(body, guard) } else { Guarded::open(body, head, guard) }
         })
+    }
+
+    fn set_aside<G: Settle>(
+        &self,
+        response: Response<B>,
+        head: Verdict,
+        mut guard: G,
+        limit: usize,
+    ) -> Result<Self::Guarded<G>, Response<B>> {
+        guard.settle(head);
+        Ok(response.map(|body| Guarded::aside(body, guard, limit)))
+    }
+
+    fn poll_aside<G: Settle>(
+        &self,
+        aside: &mut Self::Guarded<G>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        aside.body_mut().poll_ahead(cx)
+    }
+
+    fn annotate_aside<G: Settle>(&self, aside: &mut Self::Guarded<G>, attempts: Attempts) {
+        aside.extensions_mut().insert(attempts);
     }
 }
 

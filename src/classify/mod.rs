@@ -29,7 +29,10 @@ pub use self::{
     verdict::{Blame, Pushback, Retry, Sent, Verdict},
 };
 
-use std::error::Error as StdError;
+use std::{
+    error::Error as StdError,
+    task::{Context, Poll},
+};
 
 use crate::call::{Asked, Attempts};
 
@@ -72,6 +75,40 @@ pub trait Classify<Res> {
         head: Verdict,
         guard: G,
     ) -> Self::Guarded<G>;
+
+    /// Puts a failed response aside while another attempt is made, as the caller gets it if that
+    /// one is not made after all, and so that [`Classify::poll_aside`] can read up to `limit`
+    /// bytes of its body meanwhile: what has been read to its end frees its connection. `head` is
+    /// a failure, and settles `guard`.
+    ///
+    /// # Errors
+    ///
+    /// The response as it is, if there is nothing to be read. So it is by default.
+    fn set_aside<G: Settle>(
+        &self,
+        response: Res,
+        head: Verdict,
+        guard: G,
+        limit: usize,
+    ) -> Result<Self::Guarded<G>, Res> {
+        let _ = (head, guard, limit);
+        Err(response)
+    }
+
+    /// Reads on in a response that was put aside; ready when there is no more to be read.
+    fn poll_aside<G: Settle>(
+        &self,
+        aside: &mut Self::Guarded<G>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let _ = (aside, cx);
+        Poll::Ready(())
+    }
+
+    /// [`Classify::annotate`], for a response that was put aside.
+    fn annotate_aside<G: Settle>(&self, aside: &mut Self::Guarded<G>, attempts: Attempts) {
+        let _ = (aside, attempts);
+    }
 }
 
 /// Something that waits for a verdict: a breaker's permit, a load handle, a budget's deposit.

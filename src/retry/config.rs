@@ -14,11 +14,20 @@ pub const DEFAULT_ATTEMPTS: NonZeroU32 = NonZeroU32::new(3).expect("three is not
 /// How much longer than our own backoff a service may make us wait (AWS, retry 2.1).
 pub const DEFAULT_PUSHBACK_CAP: Duration = Duration::from_secs(5);
 
+/// How much of the body of an answer that failed is read while the call backs off, in bytes, so
+/// that its HTTP/1 connection can be used again. Error pages are a few hundred bytes to a few
+/// KiB; for more than this Chromium opens another connection, too (`HttpResponseBodyDrainer`,
+/// 16 KiB within 5 s). Go's client reads 2 KiB of an answer that it does not hand out
+/// (`net/http`, redirects), go-retryablehttp 4 KiB between its attempts, .NET's 1 MiB within 2 s.
+/// Here it is kept as well, since the answer may be the last real one.
+pub const DEFAULT_DRAIN_LIMIT: usize = 16 * 1024;
+
 /// The settings of a [`RetryLayer`](super::RetryLayer).
 #[derive(Debug)]
 pub struct RetryConfig {
     pub(super) policies: Policies,
     pub(super) replay_cap: usize,
+    pub(super) drain_limit: usize,
     pub(super) begin_late: bool,
     pub(super) budget: Option<Budget>,
     pub(super) entropy: Entropy,
@@ -32,6 +41,7 @@ impl RetryConfig {
         Self {
             policies: Policies::default(),
             replay_cap: DEFAULT_REPLAY_CAP,
+            drain_limit: DEFAULT_DRAIN_LIMIT,
             begin_late: false,
             budget: Some(Budget::default()),
             entropy: Entropy::system(),
@@ -68,6 +78,15 @@ impl RetryConfig {
     #[must_use]
     pub const fn replay_cap(mut self, cap: usize) -> Self {
         self.replay_cap = cap;
+        self
+    }
+
+    /// How much of the body of an answer that failed is read while the call backs off, in bytes;
+    /// each piece counts 128 more. 0 reads nothing, and a body that is known to be longer is not
+    /// begun. No attempt is put off for it.
+    #[must_use]
+    pub const fn drain_limit(mut self, limit: usize) -> Self {
+        self.drain_limit = limit;
         self
     }
 

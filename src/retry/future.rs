@@ -31,9 +31,10 @@ pin_project! {
         C: Carrier,
         C: Replay,
         S: Service<C::Attempt>,
+        Cl: Classify<S::Response>,
     {
         service: S,
-        call: Ongoing<C::Replayer, Result<S::Response, BoxError>>,
+        call: Ongoing<C::Replayer, S::Response, Cl::Guarded<Deposit>>,
         shared: Arc<Shared<Cl>>,
         #[pin]
         state: State<S::Future>,
@@ -54,6 +55,7 @@ impl<S, C, Cl> RetryFuture<S, C, Cl>
 where
     C: Carrier + Replay,
     S: Service<C::Attempt>,
+    Cl: Classify<S::Response>,
 {
     pub(super) fn new(mut service: S, mut call: C, shared: Arc<Shared<Cl>>) -> Self {
         // A request without words is not given any: that would allocate.
@@ -122,6 +124,7 @@ where
                     }
                 }
                 StateProj::BackingOff { sleep } => {
+                    this.call.read_aside(cx, this.shared);
                     ready!(sleep.poll(cx));
                     this.state.set(State::GettingReady);
                 }

@@ -109,7 +109,9 @@ mod state;
 mod usual;
 
 pub use self::{
-    config::{DEFAULT_ATTEMPTS, DEFAULT_PUSHBACK_CAP, InvalidRetry, RetryConfig},
+    config::{
+        DEFAULT_ATTEMPTS, DEFAULT_DRAIN_LIMIT, DEFAULT_PUSHBACK_CAP, InvalidRetry, RetryConfig,
+    },
     error::GaveUp,
     future::RetryFuture,
     layer::RetryLayer,

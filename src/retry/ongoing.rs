@@ -2,6 +2,7 @@
 
 use std::{
     ops::ControlFlow,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use crate::{
     budget::Deposit,
     call::{
         Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
-        Words, is_repeatable, mark_sent_before, mark_unsent,
+        Words, apart, is_repeatable, mark_sent_before, mark_unsent,
     },
     classify::{Blame, Classify, Sent, Settle, Verdict},
     error::BoxError,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// One call, whichever attempt of it is under way.
-pub(super) struct Ongoing<P, R> {
+pub(super) struct Ongoing<P, T, K> {
     replayer: Option<P>,
     asked: Asked,
     route: Option<&'static str>,
@@ -39,7 +40,23 @@ pub(super) struct Ongoing<P, R> {
     history: Vec<Attempt>,
     /// The last outcome; a refusal by this program itself takes the place of no real one.
     // In a box, so that no call that succeeds at once makes room for it.
-    last: Option<Box<(R, Verdict)>>,
+    last: Option<Box<Last<T, K>>>,
+}
+
+/// How an attempt ended.
+struct Last<T, K> {
+    result: Result<Answer<T, K>, BoxError>,
+    verdict: Verdict,
+}
+
+/// A response.
+enum Answer<T, K> {
+    AsItCame(T),
+    /// Put aside, to be read while the call backs off. `more`: there is more to be read.
+    Aside {
+        answer: K,
+        more: bool,
+    },
 }
 
 /// What a call says of itself.
@@ -64,7 +81,7 @@ impl Terms {
     }
 }
 
-impl<P, R> Ongoing<P, R> {
+impl<P, T, K> Ongoing<P, T, K> {
     /// A call at its first attempt, with what makes the further ones, unless there is to be only
     /// one.
     #[inline]
@@ -113,44 +130,48 @@ impl<P, R> Ongoing<P, R> {
 }
 
 /// How a call ended.
-pub(super) struct Ended<R> {
-    result: R,
-    verdict: Verdict,
+pub(super) struct Ended<T, K> {
+    last: Last<T, K>,
     /// Why there was no further attempt, unless it succeeded.
     reason: Option<StopReason>,
 }
 
-impl<P, T> Ongoing<P, Result<T, BoxError>>
+impl<P, T, K> Ongoing<P, T, K>
 where
     P: Replayer<Attempt: Carrier>,
 {
     /// Says what follows an attempt, unless that was a success at the first try: another one
     /// from an instant on, or the call's end.
-    pub(super) fn judge<Cl: Classify<T>>(
+    pub(super) fn judge<Cl>(
         &mut self,
         result: Result<T, BoxError>,
         verdict: Verdict,
         shared: &Shared<Cl>,
-    ) -> ControlFlow<Ended<Result<T, BoxError>>, Instant> {
+    ) -> ControlFlow<Ended<T, K>, Instant>
+    where
+        Cl: Classify<T, Guarded<Deposit> = K>,
+    {
         let now = now();
         self.remember(&result, verdict, now, &shared.classifier);
+        let last = Last { result: result.map(Answer::AsItCame), verdict };
         if verdict.is_success() {
             self.note_success(shared);
-            return ControlFlow::Break(Ended { result, verdict, reason: None });
+            return ControlFlow::Break(Ended { last, reason: None });
         }
-        let decision = self.decide(verdict, is_local(&result, verdict), now, shared);
+        let refused = last.is_local();
+        let decision = self.decide(verdict, refused, now, shared);
         let (delay, withdrawal) = match decision {
             Ok(granted) => granted,
             Err(reason) => {
                 self.report(reason, verdict, shared);
-                if is_local(&result, verdict) {
+                if refused {
                     self.close(true, shared);
                 }
-                let (result, verdict) = self.weightier(result, verdict);
-                return ControlFlow::Break(Ended { result, verdict, reason: Some(reason) });
+                let last = self.weightier(last);
+                return ControlFlow::Break(Ended { last, reason: Some(reason) });
             }
         };
-        self.close(is_local(&result, verdict), shared);
+        self.close(refused, shared);
         self.withdrawal = withdrawal;
         shared.config.observer.on(|| Event::Retrying { attempt: self.number, verdict, delay });
         if verdict.sent != Sent::No {
@@ -158,9 +179,23 @@ where
         }
         // Until the next attempt is polled, nothing is under way.
         mark_unsent();
-        self.last = Some(Box::new(self.weightier(result, verdict)));
+        let last = self.weightier(last).aside(shared);
+        self.last = Some(Box::new(last));
         self.backoff = delay;
         ControlFlow::Continue(after(now, delay))
+    }
+
+    /// Reads the answer that failed, as far as it is there: its connection, and its place at its
+    /// endpoint, are free then. Nobody waits for it.
+    pub(super) fn read_aside<Cl>(&mut self, cx: &mut Context<'_>, shared: &Shared<Cl>)
+    where
+        Cl: Classify<T, Guarded<Deposit> = K>,
+    {
+        let Some(last) = &mut self.last else { return };
+        if let Ok(Answer::Aside { answer, more: more @ true }) = &mut last.result {
+            // The attempt is over: what its body marks is of no call any more.
+            *more = apart(|| shared.classifier.poll_aside::<Deposit>(answer, cx)) == Poll::Pending;
+        }
     }
 
     /// The attempt that failed was itself a retry: what it cost is given back only if it was
@@ -174,16 +209,10 @@ where
     }
 
     /// This outcome, unless it is a refusal by this program itself and there was a real one.
-    fn weightier(
-        &mut self,
-        result: Result<T, BoxError>,
-        verdict: Verdict,
-    ) -> (Result<T, BoxError>, Verdict) {
+    fn weightier(&mut self, latest: Last<T, K>) -> Last<T, K> {
         match self.last.take().map(|last| *last) {
-            Some((last, known)) if is_local(&result, verdict) && !is_local(&last, known) => {
-                (last, known)
-            }
-            _ => (result, verdict),
+            Some(last) if latest.is_local() && !last.is_local() => last,
+            _ => latest,
         }
     }
 
@@ -256,21 +285,21 @@ where
         reason: StopReason,
         error: Option<BoxError>,
         shared: &Shared<Cl>,
-    ) -> Ended<Result<T, BoxError>> {
+    ) -> Ended<T, K> {
         self.close(true, shared);
-        let (result, verdict) = match (self.last.take().map(|last| *last), error) {
-            (Some((last, known)), None) => (last, known),
-            (Some((last, known)), Some(_)) if !is_local(&last, known) => (last, known),
+        let last = match (self.last.take().map(|last| *last), error) {
+            (Some(last), None) => last,
+            (Some(last), Some(_)) if !last.is_local() => last,
             (_, error) => {
                 let error = error.unwrap_or_else(|| reason.because().into());
                 let mut verdict = shared.classifier.error(self.asked, &*error);
                 // It was not even begun.
                 verdict.sent = Sent::No;
-                (Err(error), verdict)
+                Last { result: Err(error), verdict }
             }
         };
-        self.report(reason, verdict, shared);
-        Ended { result, verdict, reason: Some(reason) }
+        self.report(reason, last.verdict, shared);
+        Ended { last, reason: Some(reason) }
     }
 
     fn report<Cl>(&self, reason: StopReason, verdict: Verdict, shared: &Shared<Cl>) {
@@ -303,32 +332,65 @@ where
         });
     }
 
-    pub(super) fn finish<Cl: Classify<T>>(
+    pub(super) fn finish<Cl>(
         &mut self,
-        ended: Ended<Result<T, BoxError>>,
+        ended: Ended<T, K>,
         shared: &Shared<Cl>,
-    ) -> Result<Cl::Guarded<Deposit>, BoxError> {
-        let Ended { result, verdict, reason } = ended;
+    ) -> Result<K, BoxError>
+    where
+        Cl: Classify<T, Guarded<Deposit> = K>,
+    {
+        let Ended { last: Last { result, verdict }, reason } = ended;
         let mut deposit = Deposit::new(shared.config.budget.clone(), self.withdrawal.take());
+        let attempts =
+            (!self.history.is_empty()).then(|| Attempts::new(std::mem::take(&mut self.history)));
         match result {
-            Ok(mut response) => {
-                if !self.history.is_empty() {
-                    let attempts = Attempts::new(std::mem::take(&mut self.history));
+            Ok(Answer::AsItCame(mut response)) => {
+                if let Some(attempts) = attempts {
                     shared.classifier.annotate(&mut response, attempts);
                 }
                 Ok(shared.classifier.guard(self.asked, response, verdict, deposit))
             }
+            Ok(Answer::Aside { mut answer, .. }) => {
+                deposit.settle(verdict);
+                if let Some(attempts) = attempts {
+                    shared.classifier.annotate_aside::<Deposit>(&mut answer, attempts);
+                }
+                Ok(answer)
+            }
             Err(error) => {
                 deposit.settle(verdict);
-                let attempts = Attempts::new(std::mem::take(&mut self.history));
                 let reason = reason.unwrap_or(StopReason::NotRetryable);
-                Err(GaveUp::new(error, verdict, attempts, reason).into())
+                Err(GaveUp::new(error, verdict, attempts.unwrap_or_default(), reason).into())
             }
         }
     }
 }
 
-/// A refusal by this program itself: nothing was sent, nobody is to blame.
-fn is_local<T>(result: &Result<T, BoxError>, verdict: Verdict) -> bool {
-    result.is_err() && verdict.blame == Blame::Nobody && verdict.sent == Sent::No
+impl<T, K> Last<T, K> {
+    /// A refusal by this program itself: nothing was sent, nobody is to blame.
+    fn is_local(&self) -> bool {
+        let Verdict { blame, sent, .. } = self.verdict;
+        self.result.is_err() && blame == Blame::Nobody && sent == Sent::No
+    }
+
+    /// The same, put aside while another attempt is made.
+    fn aside<Cl>(self, shared: &Shared<Cl>) -> Self
+    where
+        Cl: Classify<T, Guarded<Deposit> = K>,
+    {
+        let Self { result, verdict } = self;
+        let result = result.map(|answer| match answer {
+            Answer::AsItCame(response) => {
+                // What this failure costs is settled when it is known whether it ends the call.
+                let (nothing, limit) = (Deposit::new(None, None), shared.config.drain_limit);
+                match shared.classifier.set_aside(response, verdict, nothing, limit) {
+                    Ok(answer) => Answer::Aside { answer, more: true },
+                    Err(response) => Answer::AsItCame(response),
+                }
+            }
+            aside => aside,
+        });
+        Self { result, verdict }
+    }
 }
