@@ -48,17 +48,21 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let (Some(head), Some(mut guard)) = (this.open.take(), this.guard.take()) {
-                guard.settle(if cut_by_us() { Verdict::TIMED_OUT } else { head });
+                guard.settle(verdict_on_drop(head));
             }
         }
     }
 }
 
-/// Whether a body that is dropped now is given up by a timeout: those drop what is beneath
-/// within a trail that expires at their time, and nobody else does. The call's deadline alone
-/// can't tell: it passes, too, for a caller who only holds on to the response.
-fn cut_by_us() -> bool {
-    current_expiry().is_some_and(|expires| now() >= expires)
+/// The verdict on a response that is dropped now, unread: its head's, unless a timeout has given
+/// it up. Those drop what is beneath within a trail that expires at their time, and nobody else
+/// does. The call's deadline alone can't tell: it passes, too, for a caller who only holds on to
+/// the response.
+pub(crate) fn verdict_on_drop(head: Verdict) -> Verdict {
+    match current_expiry() {
+        Some(expires) if now() >= expires => Verdict::TIMED_OUT,
+        _ => head,
+    }
 }
 
 /// The body is over: settles what is open, and lets the guard go.
@@ -78,6 +82,13 @@ impl<B: Body, G: Settle> Guarded<B, G> {
     /// A body behind a head that decided: `guard` was told, and is held until the end.
     pub const fn settled(body: B, guard: G) -> Self {
         Self { body: Source::AsItComes { body }, open: None, guard: Some(guard) }
+    }
+
+    /// The one or the other: `open` is the head's verdict where the body's end decides.
+    // Always: on the way of every call, and large.
+    #[inline(always)]
+    pub(crate) const fn new(body: B, open: Option<Verdict>, guard: G) -> Self {
+        Self { body: Source::AsItComes { body }, open, guard: Some(guard) }
     }
 
     /// The same, for a body of which up to `limit` bytes can be read by

@@ -6,6 +6,7 @@ mod replay;
 mod shape;
 mod whole;
 
+pub(crate) use self::guarded::verdict_on_drop;
 pub use self::{
     guarded::Guarded,
     replay::{ReplayBody, ReplayError, ReplaySource},

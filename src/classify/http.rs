@@ -124,9 +124,8 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         if decided {
             guard.settle(head);
         }
-        response.map(|body| {
-            if decided { Guarded::settled(body, guard) } else { Guarded::open(body, head, guard) }
-        })
+        let open = if decided { None } else { Some(head) };
+        response.map(|body| Guarded::new(body, open, guard))
     }
 
     fn set_aside<G: Settle>(
@@ -135,7 +134,7 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         head: Verdict,
         mut guard: G,
         limit: usize,
-    ) -> Result<Self::Guarded<G>, Response<B>> {
+    ) -> Result<Self::Guarded<G>, (Response<B>, G)> {
         guard.settle(head);
         Ok(response.map(|body| Guarded::aside(body, guard, limit)))
     }

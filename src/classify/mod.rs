@@ -83,16 +83,17 @@ pub trait Classify<Res> {
     ///
     /// # Errors
     ///
-    /// The response as it is, if there is nothing to be read. So it is by default.
+    /// The response and the guard as they are, if there is nothing to be read. So it is by
+    /// default.
     fn set_aside<G: Settle>(
         &self,
         response: Res,
         head: Verdict,
         guard: G,
         limit: usize,
-    ) -> Result<Self::Guarded<G>, Res> {
-        let _ = (head, guard, limit);
-        Err(response)
+    ) -> Result<Self::Guarded<G>, (Res, G)> {
+        let _ = (head, limit);
+        Err((response, guard))
     }
 
     /// Reads on in a response that was put aside; ready when there is no more to be read.

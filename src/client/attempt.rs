@@ -13,7 +13,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Span;
 
-use super::{Parcel, run::Run};
+use super::{
+    Exchange, Parcel,
+    answer::{Answer, AttemptGuard, Head},
+    run::Run,
+};
 use crate::{
     balance::{Balance, Held, Pick, failed},
     body::Body,
@@ -53,6 +57,10 @@ impl<T, Cl> Attempts<T, Cl> {
     pub(super) fn new(shared: Shared<T, Cl>) -> Self {
         Self { shared: Arc::new(shared) }
     }
+
+    pub(super) fn shared(&self) -> &Shared<T, Cl> {
+        &self.shared
+    }
 }
 
 impl<T, Cl> Clone for Attempts<T, Cl> {
@@ -61,18 +69,10 @@ impl<T, Cl> Clone for Attempts<T, Cl> {
     }
 }
 
-impl<T, B, Cl, R> Service<Parcel> for Attempts<T, Cl>
-where
-    T: Service<Parcel, Response = Response<B>> + Clone,
-    T::Error: Into<BoxError>,
-    B: http_body::Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    Cl: Classify<Response<Body>, Guarded<AttemptGuard<T>> = Response<R>>,
-{
-    type Response = Response<R>;
+impl<T: Exchange, Cl: Classify<Response<Body>>> Service<Parcel> for Attempts<T, Cl> {
+    type Response = Answer<T>;
     type Error = BoxError;
-    type Future = AttemptFuture<T, T::Future, B, Cl>;
+    type Future = AttemptFuture<T, Cl>;
 
     /// Always ready: an attempt waits in its own future, where its time counts.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
@@ -80,23 +80,9 @@ where
     }
 
     fn call(&mut self, call: Parcel) -> Self::Future {
-        AttemptFuture {
-            shared: Arc::clone(&self.shared),
-            asked: call.words().asked(),
-            begun: false,
-            watched: None,
-            permits: ServicePermits::default(),
-            pick: Pick::new(),
-            held: None,
-            limited: None,
-            run: Run::new(call),
-        }
+        AttemptFuture { shared: Arc::clone(&self.shared), attempt: Attempt::new(call) }
     }
 }
-
-/// What an attempt holds until its response has been read: a place and a permit at its endpoint,
-/// and the permits of what judges the service as a whole.
-pub type AttemptGuard<T> = (Held<T, Breaker>, ServicePermits);
 
 /// The permits of the service's throttle and breaker, where there are any.
 #[derive(Debug, Default)]
@@ -113,19 +99,43 @@ impl Settle for ServicePermits {
 }
 
 pin_project! {
-    /// The future of [`Attempts`].
+    /// The future of [`Attempts`], for a hedge, which races two.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct AttemptFuture<T, Cl>
+    where
+        T: Exchange,
+    {
+        shared: Arc<Shared<T, Cl>>,
+        #[pin]
+        attempt: Attempt<T>,
+    }
+}
+
+impl<T: Exchange, Cl: Classify<Response<Body>>> Future for AttemptFuture<T, Cl> {
+    type Output = Result<Answer<T>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Head { response, verdict } = ready!(this.attempt.as_mut().poll_head(this.shared, cx))?;
+        Poll::Ready(Ok(Answer::new(response, this.attempt.guard(verdict))))
+    }
+}
+
+pin_project! {
+    /// One attempt.
     ///
     /// Dropped before it is ready, it gives its endpoint and its permits back, and counts for
     /// nothing, unless the call's deadline had passed.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct AttemptFuture<T, F, B, Cl> {
-        shared: Arc<Shared<T, Cl>>,
+    pub(super) struct Attempt<T>
+    where
+        T: Exchange,
+    {
         asked: Asked,
         begun: bool,
         // None if nobody listens.
         watched: Option<Box<Watched>>,
         #[pin]
-        run: Run<T, F, B>,
+        run: Run<T, T::Future, T::Body>,
         #[pin]
         limited: Option<Limited>,
         pick: Pick<T, Breaker>,
@@ -134,7 +144,10 @@ pin_project! {
         permits: ServicePermits,
     }
 
-    impl<T, F, B, Cl> PinnedDrop for AttemptFuture<T, F, B, Cl> {
+    impl<T> PinnedDrop for Attempt<T>
+    where
+        T: Exchange,
+    {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(watched) = this.watched.take() {
@@ -148,67 +161,82 @@ pin_project! {
     }
 }
 
-impl<T, B, Cl, R> Future for AttemptFuture<T, T::Future, B, Cl>
-where
-    T: Service<Parcel, Response = Response<B>> + Clone,
-    T::Error: Into<BoxError>,
-    B: http_body::Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    Cl: Classify<Response<Body>, Guarded<AttemptGuard<T>> = Response<R>>,
-{
-    type Output = Result<Response<R>, BoxError>;
+impl<T: Exchange> Attempt<T> {
+    #[inline(always)]
+    pub(super) fn new(call: Parcel) -> Self {
+        Self {
+            asked: call.words().asked(),
+            begun: false,
+            watched: None,
+            permits: ServicePermits::default(),
+            pick: Pick::new(),
+            held: None,
+            limited: None,
+            run: Run::new(call),
+        }
+    }
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    /// The head of the response. When it has come, [`guard`](Self::guard) has to be asked.
+    #[inline]
+    pub(super) fn poll_head<Cl: Classify<Response<Body>>>(
+        mut self: Pin<&mut Self>,
+        shared: &Shared<T, Cl>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Head, BoxError>> {
         // The span above the service's breaker: a refusal is an attempt that one can see.
         if !self.begun {
             let this = self.as_mut().project();
             *this.begun = true;
             let call = this.run.call().expect("nothing has taken it yet");
-            *this.watched = Watched::attempt(call, &this.shared.trace, &this.shared.entropy);
+            *this.watched = Watched::attempt(call, &shared.trace, &shared.entropy);
         }
-        if self.watched.is_some() { self.poll_watched(cx) } else { self.within_span(cx) }
+        if self.watched.is_some() {
+            self.poll_watched(shared, cx)
+        } else {
+            self.within_span(shared, cx)
+        }
     }
-}
 
-impl<T, B, Cl, R> AttemptFuture<T, T::Future, B, Cl>
-where
-    T: Service<Parcel, Response = Response<B>> + Clone,
-    T::Error: Into<BoxError>,
-    B: http_body::Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    Cl: Classify<Response<Body>, Guarded<AttemptGuard<T>> = Response<R>>,
-{
+    /// What is held until the response has been read whose head came last.
+    #[inline(always)]
+    pub(super) fn guard(self: Pin<&mut Self>, head: Verdict) -> AttemptGuard<T> {
+        let this = self.project();
+        let held = this.held.take().expect("it answered");
+        AttemptGuard::new(head, held, std::mem::take(this.permits))
+    }
+
     #[cold]
-    fn poll_watched(
+    fn poll_watched<Cl: Classify<Response<Body>>>(
         mut self: Pin<&mut Self>,
+        shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<<Self as Future>::Output> {
+    ) -> Poll<Result<Head, BoxError>> {
         let span = self.watched.as_deref().map(Watched::span);
         let _entered = span.as_ref().map(Span::enter);
-        let polled = self.as_mut().within_span(cx);
+        let polled = self.as_mut().within_span(shared, cx);
         if let Poll::Ready(outcome) = &polled {
             // Ended here and not by whoever drops this future, who may keep it.
             if let Some(watched) = self.project().watched.take() {
-                watched.record(outcome.as_ref().map_err(|error| &**error as _));
+                let outcome = outcome.as_ref().map(|head| &head.response);
+                watched.record(outcome.map_err(|error| &**error as _));
             }
         }
         polled
     }
 
     #[inline]
-    fn within_span(
+    fn within_span<Cl: Classify<Response<Body>>>(
         mut self: Pin<&mut Self>,
+        shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<<Self as Future>::Output> {
+    ) -> Poll<Result<Head, BoxError>> {
         if self.held.is_none() {
-            ready!(self.as_mut().poll_picked(cx))?;
+            ready!(self.as_mut().poll_picked(shared, cx))?;
         }
         let mut this = self.project();
         let mut limited = this.limited.as_mut().as_pin_mut().expect("it is held, and limited");
         let polled = if limited.is_open() {
-            limited.as_mut().enter(|| this.run.as_mut().poll(this.shared, cx))
+            limited.as_mut().enter(|| this.run.as_mut().poll(shared, cx))
         } else {
             Poll::Ready(Err(Elapsed::not_begun(Which::Attempt).into()))
         };
@@ -224,19 +252,17 @@ where
         };
         // The endpoint's breaker and load above its timeout: an attempt that timed out is a
         // failure. One verdict for both, and for the service's breaker.
-        let mut held = this.held.take().expect("it was there above");
-        let mut permits = std::mem::take(this.permits);
-        let classifier = &this.shared.classifier;
         Poll::Ready(match result {
             Ok(response) => {
-                let verdict = classifier.response(*this.asked, &response);
-                held.answered(verdict);
-                Ok(classifier.guard(*this.asked, response, verdict, (held, permits)))
+                let verdict = shared.classifier.response(*this.asked, &response);
+                this.held.as_mut().expect("it was there above").answered(verdict);
+                Ok(Head { response, verdict })
             }
             Err(error) => {
-                let verdict = classifier.error(*this.asked, &*error);
+                let verdict = shared.classifier.error(*this.asked, &*error);
+                let held = this.held.take().expect("it was there above");
                 let error = failed(error, verdict, held);
-                permits.settle(verdict);
+                std::mem::take(this.permits).settle(verdict);
                 Err(error)
             }
         })
@@ -245,20 +271,24 @@ where
     /// The service's throttle above its breaker: whom it refuses must not take a probe's place.
     /// Both above the balancer: they judge what the whole service answers, and whom they refuse
     /// needs no endpoint.
-    fn poll_picked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_picked<Cl: Classify<Response<Body>>>(
+        self: Pin<&mut Self>,
+        shared: &Shared<T, Cl>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
-        if let (Some(throttle), None) = (&this.shared.throttle, &this.permits.throttle) {
+        if let (Some(throttle), None) = (&shared.throttle, &this.permits.throttle) {
             this.permits.throttle = Some(throttle.admit(*this.asked, now())?);
         }
-        if let (Some(breaker), None) = (&this.shared.breaker, &this.permits.breaker) {
+        if let (Some(breaker), None) = (&shared.breaker, &this.permits.breaker) {
             this.permits.breaker = Some(breaker.enter(*this.asked, now)?);
         }
         let words = this.run.as_mut().call().map(|call| call.words());
-        let held = match ready!(this.pick.poll(this.shared.balance.shared(), words, cx)) {
+        let held = match ready!(this.pick.poll(shared.balance.shared(), words, cx)) {
             Ok(held) => held,
             Err(error) => {
                 let error = BoxError::from(error);
-                let classifier = &this.shared.classifier;
+                let classifier = &shared.classifier;
                 let verdict = classifier.error(*this.asked, &*error);
                 std::mem::take(this.permits).settle(verdict);
                 return Poll::Ready(Err(error));
@@ -269,7 +299,7 @@ where
         }
         // The attempt's timeout above readiness: an attempt that waits for a limit of the user's
         // is one that takes time.
-        let expires = expiry(this.shared.limit, this.asked.deadline, held.began());
+        let expires = expiry(shared.limit, this.asked.deadline, held.began());
         this.limited.set(Some(Limited::new(held.began(), expires)));
         this.run.get_ready(&held.node().service);
         *this.held = Some(held);

@@ -51,16 +51,17 @@
 //! The call is given up: its attempt, its connection (HTTP/1.1) or stream (HTTP/2), its permits
 //! and its place in flight are freed at once. Nobody is blamed.
 
+mod answer;
 mod attempt;
 mod builder;
+mod calling;
 mod check;
-mod either;
 mod error;
+mod exchange;
 mod invalid;
 mod layered;
 mod parcel;
 mod protocol;
-mod race;
 mod roof;
 mod run;
 mod stack;
@@ -73,16 +74,17 @@ mod hyper;
 mod service;
 
 pub use self::{
-    attempt::{AttemptFuture, AttemptGuard, Attempts, ServicePermits},
+    answer::{Answer, AnswerClassifier, AttemptGuard},
+    attempt::{AttemptFuture, Attempts, ServicePermits},
     builder::Builder,
-    either::{Either, EitherFuture},
+    calling::{CallFuture, CallGuard},
     error::{Error, Kind},
+    exchange::Exchange,
     invalid::InvalidClient,
     layered::Layered,
     parcel::{Parcel, ParcelReplayer},
     protocol::Protocol,
-    race::{Apart, Raced},
-    roof::{Roof, RoofFuture},
+    roof::Roof,
     stack::{AttemptBody, Stack},
 };
 #[cfg(feature = "hyper")]

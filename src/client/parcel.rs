@@ -27,6 +27,13 @@ impl Parcel {
         Self { call: Box::new(Call::with_words(request, words)) }
     }
 
+    /// Keeps what further attempts need, of the body up to `cap` bytes.
+    #[inline(always)]
+    pub(super) fn keep(&mut self, cap: usize) -> ParcelReplayer {
+        let replayer = HttpReplayer::keep(&mut self.call.request, cap);
+        ParcelReplayer { kept: Call::with_words(replayer, self.call.words.clone()) }
+    }
+
     pub(super) const fn words(&self) -> &Words {
         &self.call.words
     }
@@ -80,9 +87,8 @@ impl Replay for Parcel {
     }
 
     fn begin(mut self, cap: usize) -> (Self, ParcelReplayer) {
-        let replayer = HttpReplayer::keep(&mut self.call.request, cap);
-        let kept = Call::with_words(replayer, self.call.words.clone());
-        (self, ParcelReplayer { kept })
+        let replayer = self.keep(cap);
+        (self, replayer)
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -13,21 +11,25 @@ use http::{
     Request, Response, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use pin_project_lite::pin_project;
 use tower_service::Service;
 use tracing::Span;
 
-use super::{Error, InvalidClient, Parcel, builder::Routes};
+use super::{
+    AnswerClassifier, Attempts, CallFuture, CallGuard, Error, Exchange, InvalidClient, Parcel,
+    builder::Routes,
+};
 use crate::{
     balance::EndpointStatus,
     body::Body,
     breaker::Breaker,
     call::{BodyMode, Call, Carrier, Words},
-    error::BoxError,
+    classify::Classify,
+    hedge::Hedge,
     idempotency::{IdempotencyConfig, see_to_key},
+    retry,
     throttle::Throttle,
     time::now,
-    timeout::{Bounded, BoundedBody, Bounds, Elapsed, Http, Limit, Limited, Which},
+    timeout::{BoundedBody, Bounds, Elapsed, Which},
     trace::{TraceConfig, Watched},
 };
 
@@ -40,107 +42,93 @@ pub(super) struct Target {
     collects: bool,
 }
 
-/// The roof of the stack: all that stands above retry. Requests may name the service or only a
-/// path of it.
+/// The whole stack: what stands above retry is here. Requests may name the service or only a path
+/// of it.
 ///
 /// [`Words`] come with a [`Call`], or in a request's extensions, where they hold in the place of
 /// the call's.
-#[derive(Clone)]
-pub struct Roof<S> {
-    inner: S,
-    shared: Arc<Shared>,
+pub struct Roof<T, Cl> {
+    shared: Arc<Shared<T, Cl>>,
 }
 
 /// What all clones share.
-pub(super) struct Shared {
+pub(super) struct Shared<T, Cl> {
     pub(super) target: Target,
     pub(super) routes: Option<Box<Routes>>,
     pub(super) trace: TraceConfig,
     pub(super) deadline: Duration,
     pub(super) idempotency: Option<IdempotencyConfig>,
-    pub(super) endpoints: Box<Endpoints>,
-    pub(super) service_breaker: Option<Breaker>,
-    pub(super) throttle: Option<Throttle>,
+    pub(super) retry: retry::Rules<AnswerClassifier<Cl>>,
+    pub(super) hedge: Option<Hedge<Attempts<T, Cl>, AnswerClassifier<Cl>>>,
+    pub(super) attempts: Attempts<T, Cl>,
 }
 
-/// Looks into a balancer, whatever its type.
-type Endpoints = dyn Fn() -> Vec<EndpointStatus> + Send + Sync;
-
-impl<S> Roof<S> {
-    pub(super) fn new(inner: S, shared: Shared) -> Self {
-        Self { inner, shared: Arc::new(shared) }
+impl<T, Cl> Roof<T, Cl> {
+    pub(super) fn new(shared: Shared<T, Cl>) -> Self {
+        Self { shared: Arc::new(shared) }
     }
 
     /// The endpoints that are known now, and how each does.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        (self.shared.endpoints)()
+        self.shared.attempts.shared().balance.endpoints()
     }
 
     /// The breaker of the service as a whole, if there is one.
     #[must_use]
     pub fn service_breaker(&self) -> Option<&Breaker> {
-        self.shared.service_breaker.as_ref()
+        self.shared.attempts.shared().breaker.as_ref()
     }
 
     /// The throttle of the service, if there is one.
     #[must_use]
     pub fn throttle(&self) -> Option<&Throttle> {
-        self.shared.throttle.as_ref()
+        self.shared.attempts.shared().throttle.as_ref()
     }
 }
 
-impl<S> fmt::Debug for Roof<S> {
+impl<T, Cl> Clone for Roof<T, Cl> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<T, Cl> fmt::Debug for Roof<T, Cl> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Roof").field("target", &self.shared.target).finish_non_exhaustive()
     }
 }
 
-impl<S, B, R> Service<Request<B>> for Roof<S>
-where
-    B: Into<Body>,
-    S: Service<Parcel, Response = Response<R>, Error = BoxError>,
-{
-    type Response = Response<BoundedBody<R>>;
-    type Error = Error;
-    type Future = RoofFuture<S::Future>;
+macro_rules! serve {
+    ($call:ty, $parcel:expr) => {
+        impl<T, Cl, B, R> Service<$call> for Roof<T, Cl>
+        where
+            B: Into<Body>,
+            T: Exchange,
+            Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<R>>,
+        {
+            type Response = Response<BoundedBody<R>>;
+            type Error = Error;
+            type Future = CallFuture<T, Cl>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_open(cx)
-    }
+            /// Always ready: a call waits in its own future, where its deadline counts.
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+                Poll::Ready(Ok(()))
+            }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.begin(Parcel::new(request, Words::new()))
-    }
+            fn call(&mut self, call: $call) -> Self::Future {
+                self.begin($parcel(call))
+            }
+        }
+    };
 }
 
-impl<S, B, R> Service<Call<Request<B>>> for Roof<S>
-where
-    B: Into<Body>,
-    S: Service<Parcel, Response = Response<R>, Error = BoxError>,
-{
-    type Response = Response<BoundedBody<R>>;
-    type Error = Error;
-    type Future = RoofFuture<S::Future>;
+serve!(Request<B>, |request| Parcel::new(request, Words::new()));
+serve!(Call<Request<B>>, |call: Call<_>| Parcel::new(call.request, call.words));
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_open(cx)
-    }
-
-    fn call(&mut self, call: Call<Request<B>>) -> Self::Future {
-        self.begin(Parcel::new(call.request, call.words))
-    }
-}
-
-impl<S, R> Roof<S>
-where
-    S: Service<Parcel, Response = Response<R>, Error = BoxError>,
-{
-    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx).map_err(|error| Error::new(error, now()))
-    }
-
-    pub(super) fn begin(&mut self, mut call: Parcel) -> RoofFuture<S::Future> {
+impl<T: Exchange, Cl: Classify<Response<Body>>> Roof<T, Cl> {
+    #[inline]
+    pub(super) fn begin(&self, mut call: Parcel) -> CallFuture<T, Cl> {
         let shared = &*self.shared;
         let words = call.words_mut();
         if shared.target.collects && words.body == BodyMode::Timely {
@@ -161,25 +149,20 @@ where
 
         // The deadline above retry: it bounds the sum of all attempts, backoffs and the body,
         // and each attempt gets no more than what is left of it.
-        let Bounds { limited, lasting } = Bounds::of(call.words_mut(), shared.deadline, now());
+        let bounds = Bounds::of(call.words_mut(), shared.deadline, now());
         // With nothing left, nothing is begun.
-        if !limited.is_open() {
-            let error = Elapsed::not_begun(Which::Total);
-            return RoofFuture { begun: Begun::failed(error), limited, lasting, watched };
-        }
-
-        // The key above retry and hedge: every attempt of a call carries the same, or the
-        // service could not tell a repetition from a second call.
-        if let Some(config) = &shared.idempotency {
-            if let Err(error) = see_to_key(config, &mut call) {
-                return RoofFuture { begun: Begun::failed(error), limited, lasting, watched };
+        let begun = if bounds.is_open() {
+            // The key above retry and hedge: every attempt of a call carries the same, or the
+            // service could not tell a repetition from a second call.
+            shared.idempotency.as_ref().map_or(Ok(()), |config| see_to_key(config, &mut call))
+        } else {
+            Err(Elapsed::not_begun(Which::Total).into())
+        };
+        match begun {
+            Ok(()) => CallFuture::begun(Arc::clone(&self.shared), call, bounds, watched),
+            Err(error) => {
+                CallFuture::failed(Arc::clone(&self.shared), call, error, bounds, watched)
             }
-        }
-        RoofFuture {
-            begun: Begun::Called { inner: self.inner.call(call) },
-            limited,
-            lasting,
-            watched,
         }
     }
 }
@@ -226,108 +209,5 @@ impl Target {
         parts.authority = Some(self.authority.clone());
         parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
         *uri = Uri::from_parts(parts).expect("scheme, authority and path make a URI");
-    }
-}
-
-pin_project! {
-    /// The future of [`Roof`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct RoofFuture<F> {
-        #[pin]
-        begun: Begun<F>,
-        #[pin]
-        limited: Limited,
-        lasting: Option<Duration>,
-        // None if nobody listens.
-        watched: Option<Box<Watched>>,
-    }
-
-    impl<F> PinnedDrop for RoofFuture<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            if let Some(watched) = this.watched.take() {
-                watched.record_drop();
-                // What the layers below report while they are dropped belongs to the span.
-                let _entered = watched.enter();
-                this.begun.set(Begun::Ended);
-            }
-        }
-    }
-}
-
-pin_project! {
-    #[project = BegunProj]
-    #[derive(Debug)]
-    enum Begun<F> {
-        Called { #[pin] inner: F },
-        /// It was not called, for this reason.
-        Failed { error: Option<BoxError> },
-        Ended,
-    }
-}
-
-impl<F> Begun<F> {
-    fn failed(error: impl Into<BoxError>) -> Self {
-        Self::Failed { error: Some(error.into()) }
-    }
-}
-
-impl<F, B> Future for RoofFuture<F>
-where
-    F: Future<Output = Result<Response<B>, BoxError>>,
-{
-    type Output = Result<Response<BoundedBody<B>>, Error>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.watched.is_some() { self.poll_watched(cx) } else { self.within_span(cx) }
-    }
-}
-
-impl<F, B> RoofFuture<F>
-where
-    F: Future<Output = Result<Response<B>, BoxError>>,
-{
-    #[cold]
-    fn poll_watched(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<<Self as Future>::Output> {
-        let span = self.watched.as_deref().map(Watched::span);
-        let _entered = span.as_ref().map(Span::enter);
-        let polled = self.as_mut().within_span(cx);
-        if let Poll::Ready(outcome) = &polled {
-            // Ended here and not by whoever drops this future, who may keep it.
-            if let Some(watched) = self.project().watched.take() {
-                watched.record(outcome.as_ref().map_err(Error::cause));
-            }
-        }
-        polled
-    }
-
-    #[inline]
-    fn within_span(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
-        let mut this = self.project();
-        let inner = match this.begun.as_mut().project() {
-            BegunProj::Called { inner } => inner,
-            BegunProj::Failed { error } => {
-                let error = error.take().expect("a future is not polled after its end");
-                return Poll::Ready(Err(Error::new(error, now())));
-            }
-            BegunProj::Ended => panic!("polled after it was ready"),
-        };
-        match this.limited.as_mut().enter(|| inner.poll(cx)) {
-            Poll::Ready(Ok(response)) => {
-                let limit = Limit::of(&this.limited, *this.lasting);
-                return Poll::Ready(Ok(Http::limit(response, limit)));
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::new(error, now()))),
-            Poll::Pending => {}
-        }
-        ready!(this.limited.as_mut().poll_over(cx));
-        let elapsed = this.limited.elapsed(Which::Total);
-        // Dropped now, so that permits, budget and connection are free when the error is seen.
-        this.limited.enter(|| this.begun.set(Begun::Ended));
-        Poll::Ready(Err(Error::new(elapsed.into(), now())))
     }
 }

@@ -9,9 +9,8 @@ use std::{
 
 use http::Response;
 use pin_project_lite::pin_project;
-use tower_service::Service;
 
-use super::{Parcel, attempt::Shared};
+use super::{Exchange, Parcel, attempt::Shared};
 use crate::{
     body::Body,
     call::{mark_unknown, mark_unsent},
@@ -67,14 +66,7 @@ impl<T, F, B> Run<T, F, B> {
     }
 }
 
-impl<T, B> Run<T, T::Future, B>
-where
-    T: Service<Parcel, Response = Response<B>>,
-    T::Error: Into<BoxError>,
-    B: http_body::Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+impl<T: Exchange> Run<T, T::Future, T::Body> {
     pub(super) fn poll<S, Cl>(
         self: Pin<&mut Self>,
         shared: &Shared<S, Cl>,

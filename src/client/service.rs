@@ -2,21 +2,23 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::{Request, Response};
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{AttemptBody, Builder, Error, Parcel, Roof};
+use super::{AttemptBody, Builder, CallGuard, Error, Exchange, Parcel, Roof};
 use crate::{
     balance::EndpointStatus,
     body::{Body, TakeWhole},
     breaker::Breaker,
     call::Call,
+    classify::Classify,
     error::BoxError,
     throttle::Throttle,
     transport::{HyperTransport, TransportConfig},
@@ -58,14 +60,11 @@ impl Client {
             .connections(TransportConfig::http1())
     }
 
-    pub(super) fn new<S, B>(stack: Roof<S>) -> Self
+    pub(super) fn new<T, Cl, B>(stack: Roof<T, Cl>) -> Self
     where
-        S: Service<Parcel, Response = Response<B>, Error = BoxError>,
-        S: Clone + Send + Sync + 'static,
-        S::Future: Send + 'static,
-        B: http_body::Body + TakeWhole + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        T: Exchange<Future: Send> + Send + Sync + 'static,
+        Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<B>> + Send + Sync + 'static,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + TakeWhole + Send + 'static,
     {
         Self { stack: Arc::new(Whole(stack)) }
     }
@@ -100,29 +99,16 @@ impl Client {
     }
 }
 
-struct Whole<S>(Roof<S>);
+struct Whole<T, Cl>(Roof<T, Cl>);
 
-impl<S, B> Erased for Whole<S>
+impl<T, Cl, B> Erased for Whole<T, Cl>
 where
-    S: Service<Parcel, Response = Response<B>, Error = BoxError>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body + TakeWhole + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    T: Exchange<Future: Send> + Send + Sync + 'static,
+    Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<B>> + Send + Sync + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + TakeWhole + Send + 'static,
 {
     fn send(&self, call: Parcel) -> Sending {
-        let mut stack = self.0.clone();
-        let future = Box::pin(async move {
-            poll_fn(|cx| stack.poll_open(cx)).await?;
-            let response = stack.begin(call).await?;
-            // A body that was collected is whole: it needs none of its wrappers any more.
-            Ok(response.map(|mut body| match body.take_whole() {
-                Some(whole) => Body::full(whole),
-                None => Body::new(body),
-            }))
-        });
-        Sending { future }
+        Sending { future: Box::pin(Unwrapping { call: self.0.begin(call) }) }
     }
 
     fn endpoints(&self) -> Vec<EndpointStatus> {
@@ -135,6 +121,32 @@ where
 
     fn throttle(&self) -> Option<&Throttle> {
         self.0.throttle()
+    }
+}
+
+pin_project! {
+    /// A call whose response is handed on with a body of our own type.
+    // By hand: an `async` block would hold the call twice.
+    struct Unwrapping<F> {
+        #[pin]
+        call: F,
+    }
+}
+
+impl<F, B> Future for Unwrapping<F>
+where
+    F: Future<Output = Result<Response<B>, Error>>,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + TakeWhole + Send + 'static,
+{
+    type Output = Result<Response<Body>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.project().call.poll(cx))?;
+        // A body that was collected is whole: it needs none of its wrappers any more.
+        Poll::Ready(Ok(response.map(|mut body| match body.take_whole() {
+            Some(whole) => Body::full(whole),
+            None => Body::new(body),
+        })))
     }
 }
 

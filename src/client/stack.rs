@@ -1,17 +1,17 @@
 //! The order of the stack, and why.
 //!
-//! What stands above retry is done by the [roof](super::Roof), what stands below it by an
-//! [attempt](super::Attempts): two futures, which ask the rooms' decisions in the order of this
-//! page. As thirteen layers, one around the other, the same calls took twice the instructions,
-//! most of them to move a request down and a response up.
+//! What stands above the attempts is done by one future, [`CallFuture`](super::CallFuture), what
+//! an attempt consists of by another, within it. They ask the rooms' decisions in the order of
+//! this page. As thirteen layers, one around the other, the same calls took twice the
+//! instructions, most of them to move a request down and a response up.
 
 use tower_layer::Layer;
 
 use super::{
+    AnswerClassifier,
     attempt::{self, Attempts},
     check::Parts,
     protocol::Protocol,
-    race::{Raced, race},
     roof::{self, Roof},
 };
 use crate::{
@@ -21,7 +21,8 @@ use crate::{
     classify::HttpClassifier,
     endpoint::{Discover, Endpoint, MakeEndpoint},
     entropy::Entropy,
-    retry::{Retry, RetryLayer},
+    hedge::HedgeLayer,
+    retry,
     throttle::Throttle,
 };
 
@@ -31,8 +32,7 @@ pub type AttemptBody = ReplayBody<Body>;
 /// The stack above a transport `T`, with no type erased: for a transport of your own, and for
 /// those who count instructions. [`Client`](super::Client) is this behind one box; so is
 /// [`GrpcClient`](super::GrpcClient), of the stack of gRPC.
-pub type Stack<T, Cl = HttpClassifier> =
-    Roof<Retry<Raced<Attempts<<Cl as Protocol>::Between<T>, Cl>, Cl>, Cl>>;
+pub type Stack<T, Cl = HttpClassifier> = Roof<<Cl as Protocol>::Between<T>, Cl>;
 
 /// Builds the stack from the bottom up: read it from its end for the order in which a call
 /// passes. `tests/stack.rs` has a test for each "above" that fails when it is swapped.
@@ -54,16 +54,13 @@ where
     let gates = gates(parts.breaker, &parts.entropy);
     // Balance above the endpoints' own layers: it picks by each one's breaker, load and outcome.
     let balance = Balance::new(parts.balance, discover, make, gates, classifier)?;
-    let endpoints = balance.clone();
 
     // The attempts: what is above what within one stands there.
-    let breaker = parts.service.map(|config| Breaker::with_entropy(config, &parts.entropy));
-    let throttle = parts.throttle.map(|config| Throttle::with_entropy(config, &parts.entropy));
-    let stack = Attempts::new(attempt::Shared {
+    let attempts = Attempts::new(attempt::Shared {
         trace: parts.trace.clone(),
         entropy: parts.entropy.fork(),
-        throttle: throttle.clone(),
-        breaker: breaker.clone(),
+        throttle: parts.throttle.map(|config| Throttle::with_entropy(config, &parts.entropy)),
+        breaker: parts.service.map(|config| Breaker::with_entropy(config, &parts.entropy)),
         balance,
         limit: parts.attempt_timeout,
         header: parts.deadline_header,
@@ -72,27 +69,25 @@ where
     });
 
     // The hedge above the attempt: each of its two attempts has a span of its own.
-    let stack = race(parts.hedge, classifier, stack);
+    let judge = AnswerClassifier::new(classifier);
+    let hedge = parts.hedge.map(|config| HedgeLayer::new(config, judge).layer(attempts.clone()));
 
     // Retry above the hedge: it is for attempts that failed, and two that both failed are one.
     // Above balance: another attempt goes to another endpoint. Above the attempt timeout: an
     // attempt that timed out is tried again.
-    let stack = RetryLayer::new(parts.retry, classifier).layer(stack);
+    let retry = retry::Rules::new(parts.retry, judge);
 
     // The roof: call span, deadline and key above retry.
-    Ok(Roof::new(
-        stack,
-        roof::Shared {
-            target: parts.roof,
-            routes: parts.routes,
-            trace: parts.trace,
-            deadline: parts.deadline,
-            idempotency: parts.idempotency,
-            endpoints: Box::new(move || endpoints.endpoints()),
-            service_breaker: breaker,
-            throttle,
-        },
-    ))
+    Ok(Roof::new(roof::Shared {
+        target: parts.roof,
+        routes: parts.routes,
+        trace: parts.trace,
+        deadline: parts.deadline,
+        idempotency: parts.idempotency,
+        retry,
+        hedge,
+        attempts,
+    }))
 }
 
 /// A breaker for each endpoint, with jitter of its own.

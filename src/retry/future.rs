@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use super::{
     StopReason,
-    layer::Shared,
+    layer::Rules,
     ongoing::{Ongoing, Terms},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     call::{Carrier, Replay},
     classify::Classify,
     error::BoxError,
-    time::Sleep,
+    time::{Sleep, now},
 };
 
 pin_project! {
@@ -35,7 +35,7 @@ pin_project! {
     {
         service: S,
         call: Ongoing<C::Replayer, S::Response, Cl::Guarded<Deposit>>,
-        shared: Arc<Shared<Cl>>,
+        rules: Arc<Rules<Cl>>,
         #[pin]
         state: State<S::Future>,
     }
@@ -57,25 +57,17 @@ where
     S: Service<C::Attempt>,
     Cl: Classify<S::Response>,
 {
-    pub(super) fn new(mut service: S, mut call: C, shared: Arc<Shared<Cl>>) -> Self {
-        // A request without words is not given any: that would allocate.
-        if call.words().is_some() {
-            call.words_mut().attempt = 1;
-        }
-        let terms = Terms::of(&call);
-        let policy = shared.config.policies.of(terms.route);
-        let (first, replayer) = if policy.max_attempts.get() == 1 {
-            (call.once(), None)
-        } else {
-            let (first, replayer) = call.begin(shared.config.replay_cap);
-            (first, Some(replayer))
+    pub(super) fn new(mut service: S, mut call: C, rules: Arc<Rules<Cl>>) -> Self {
+        let terms = Terms::of(&mut call, now());
+        let (first, replayer) = match rules.keeps(terms) {
+            Some(cap) => {
+                let (first, replayer) = call.begin(cap);
+                (first, Some(replayer))
+            }
+            None => (call.once(), None),
         };
-        Self {
-            state: State::Attempting { attempt: service.call(first) },
-            service,
-            call: Ongoing::new(terms, replayer),
-            shared,
-        }
+        let state = State::Attempting { attempt: service.call(first) };
+        Self { state, service, call: Ongoing::new(terms, replayer), rules }
     }
 }
 
@@ -96,14 +88,14 @@ where
                     let result = ready!(this.call.trail().enter(|| attempt.poll(cx)));
                     // Freed before anything else is waited for.
                     this.state.set(State::Ended);
-                    let (asked, classifier) = (this.call.asked(), &this.shared.classifier);
+                    let (asked, classifier) = (this.call.asked(), &this.rules.classifier);
                     let (verdict, result) = match result {
                         Ok(response) => {
                             let verdict = classifier.response(asked, &response);
                             // The way of almost every call, on which its response moves once.
                             if verdict.is_success() && this.call.is_first_try() {
-                                this.call.note_success(this.shared);
-                                let deposit = Deposit::new(this.shared.config.budget.clone(), None);
+                                this.call.note_success(this.rules);
+                                let deposit = this.rules.deposit();
                                 let guarded = classifier.guard(asked, response, verdict, deposit);
                                 return Poll::Ready(Ok(guarded));
                             }
@@ -114,9 +106,9 @@ where
                             (classifier.error(asked, &*error), Err(error))
                         }
                     };
-                    match this.call.judge(result, verdict, this.shared) {
+                    match this.call.judge(result, verdict, this.rules) {
                         ControlFlow::Break(ended) => {
-                            return Poll::Ready(this.call.finish(ended, this.shared));
+                            return Poll::Ready(this.call.finish(ended, this.rules));
                         }
                         ControlFlow::Continue(until) => {
                             this.state.set(State::BackingOff { sleep: Sleep::until(until) });
@@ -124,7 +116,7 @@ where
                     }
                 }
                 StateProj::BackingOff { sleep } => {
-                    this.call.read_aside(cx, this.shared);
+                    this.call.read_aside(cx, this.rules);
                     ready!(sleep.poll(cx));
                     this.state.set(State::GettingReady);
                 }
@@ -142,8 +134,8 @@ where
                         }
                         Err((reason, error)) => {
                             this.state.set(State::Ended);
-                            let ended = this.call.cut_short(reason, error, this.shared);
-                            return Poll::Ready(this.call.finish(ended, this.shared));
+                            let ended = this.call.cut_short(reason, error, this.rules);
+                            return Poll::Ready(this.call.finish(ended, this.rules));
                         }
                     }
                 }

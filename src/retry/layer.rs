@@ -9,9 +9,11 @@ use tower_layer::Layer;
 
 use super::{
     Retry, RetryConfig,
+    ongoing::Terms,
     usual::{ONE_IN, Usual},
 };
 use crate::{
+    budget::Deposit,
     sync::{Mutex, lock},
     time::now,
 };
@@ -21,19 +23,41 @@ use crate::{
 /// All services that one layer builds, and their clones, share its budget.
 #[derive(Debug)]
 pub struct RetryLayer<Cl> {
-    shared: Arc<Shared<Cl>>,
+    rules: Arc<Rules<Cl>>,
 }
 
 /// What all calls share.
 #[derive(Debug)]
-pub(super) struct Shared<Cl> {
+pub(crate) struct Rules<Cl> {
     pub(super) config: RetryConfig,
     pub(super) classifier: Cl,
     /// None if an attempt is begun however late it is.
     usual: Option<Mutex<Usual>>,
 }
 
-impl<Cl> Shared<Cl> {
+impl<Cl> Rules<Cl> {
+    pub(crate) fn new(config: RetryConfig, classifier: Cl) -> Self {
+        let usual = (!config.begin_late).then(|| Mutex::new(Usual::new(now())));
+        Self { config, classifier, usual }
+    }
+
+    /// Who judges the outcomes.
+    pub(crate) const fn classifier(&self) -> &Cl {
+        &self.classifier
+    }
+
+    /// How much of a call's body is kept for further attempts; none if there are to be none.
+    #[inline]
+    pub(crate) fn keeps(&self, terms: Terms) -> Option<usize> {
+        let policy = self.config.policies.of(terms.route());
+        (policy.max_attempts.get() > 1).then_some(self.config.replay_cap)
+    }
+
+    /// What the success of a first try pays in.
+    pub(crate) fn deposit(&self) -> Deposit {
+        Deposit::new(self.config.budget.clone(), None)
+    }
+
     /// A good answer has come to an attempt that began then. Only some are looked at.
     #[inline]
     pub(super) fn answered(&self, began: Instant) {
@@ -54,14 +78,13 @@ impl<Cl> RetryLayer<Cl> {
     /// A layer that judges by `classifier`.
     #[must_use]
     pub fn new(config: RetryConfig, classifier: Cl) -> Self {
-        let usual = (!config.begin_late).then(|| Mutex::new(Usual::new(now())));
-        Self { shared: Arc::new(Shared { config, classifier, usual }) }
+        Self { rules: Arc::new(Rules::new(config, classifier)) }
     }
 }
 
 impl<Cl> Clone for RetryLayer<Cl> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { rules: Arc::clone(&self.rules) }
     }
 }
 
@@ -69,6 +92,6 @@ impl<Cl, S> Layer<S> for RetryLayer<Cl> {
     type Service = Retry<S, Cl>;
 
     fn layer(&self, inner: S) -> Retry<S, Cl> {
-        Retry::new(inner, Arc::clone(&self.shared))
+        Retry::new(inner, Arc::clone(&self.rules))
     }
 }

@@ -108,6 +108,10 @@ mod service;
 mod state;
 mod usual;
 
+pub(crate) use self::{
+    layer::Rules,
+    ongoing::{Ongoing, Terms},
+};
 pub use self::{
     config::{
         DEFAULT_ATTEMPTS, DEFAULT_DRAIN_LIMIT, DEFAULT_PUSHBACK_CAP, InvalidRetry, RetryConfig,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Decision, GaveUp, StopReason, layer::Shared, state::Failure};
+use super::{Decision, GaveUp, StopReason, layer::Rules, state::Failure};
 use crate::{
     algo::bucket::Withdrawal,
     budget::Deposit,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// One call, whichever attempt of it is under way.
-pub(super) struct Ongoing<P, T, K> {
+pub(crate) struct Ongoing<P, T, K> {
     replayer: Option<P>,
     asked: Asked,
     route: Option<&'static str>,
@@ -59,34 +59,46 @@ enum Answer<T, K> {
     },
 }
 
-/// What a call says of itself.
+/// What a call says of itself, and when it began.
 #[derive(Clone, Copy)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     asked: Asked,
-    pub(super) route: Option<&'static str>,
+    route: Option<&'static str>,
     repeatable: bool,
     tried: Tried,
+    began: Instant,
 }
 
 impl Terms {
+    /// Those of a call that is about to make its first attempt.
     #[inline]
-    pub(super) fn of<C: Carrier + Replay>(call: &C) -> Self {
+    pub(crate) fn of<C: Carrier + Replay>(call: &mut C, began: Instant) -> Self {
+        // A request without words is not given any: that would allocate.
+        if call.words().is_some() {
+            call.words_mut().attempt = 1;
+        }
         let words = call.words();
         Self {
             asked: words.map(Words::asked).unwrap_or_default(),
             route: words.and_then(|words| words.route),
             repeatable: is_repeatable(call),
             tried: words.map(|words| words.tried).unwrap_or_default(),
+            began,
         }
+    }
+
+    pub(super) const fn route(&self) -> Option<&'static str> {
+        self.route
     }
 }
 
 impl<P, T, K> Ongoing<P, T, K> {
     /// A call at its first attempt, with what makes the further ones, unless there is to be only
     /// one.
-    #[inline]
-    pub(super) fn new(terms: Terms, replayer: Option<P>) -> Self {
-        let Terms { asked, route, repeatable, tried } = terms;
+    // Always: it is built where the call's future is, and not moved there.
+    #[inline(always)]
+    pub(crate) fn new(terms: Terms, replayer: Option<P>) -> Self {
+        let Terms { asked, route, repeatable, tried, began } = terms;
         Self {
             replayer,
             asked,
@@ -97,7 +109,7 @@ impl<P, T, K> Ongoing<P, T, K> {
             kind: AttemptKind::First,
             tried,
             trail: Trail::new(),
-            began: now(),
+            began,
             backoff: Duration::ZERO,
             withdrawal: None,
             history: Vec::new(),
@@ -105,32 +117,32 @@ impl<P, T, K> Ongoing<P, T, K> {
         }
     }
 
-    pub(super) const fn asked(&self) -> Asked {
+    pub(crate) const fn asked(&self) -> Asked {
         self.asked
     }
 
     /// The trail of the attempt under way.
-    pub(super) const fn trail(&mut self) -> &mut Trail {
+    pub(crate) const fn trail(&mut self) -> &mut Trail {
         &mut self.trail
     }
 
     /// The attempt under way has succeeded: so long does one take.
     #[inline]
-    pub(super) fn note_success<Cl>(&self, shared: &Shared<Cl>) {
+    pub(crate) fn note_success<Cl>(&self, rules: &Rules<Cl>) {
         // Without a deadline nobody asks for it.
         if self.asked.deadline.is_some() {
-            shared.answered(self.began);
+            rules.answered(self.began);
         }
     }
 
     /// Whether nothing has failed yet.
-    pub(super) fn is_first_try(&self) -> bool {
+    pub(crate) fn is_first_try(&self) -> bool {
         self.history.is_empty()
     }
 }
 
 /// How a call ended.
-pub(super) struct Ended<T, K> {
+pub(crate) struct Ended<T, K> {
     last: Last<T, K>,
     /// Why there was no further attempt, unless it succeeded.
     reason: Option<StopReason>,
@@ -142,44 +154,44 @@ where
 {
     /// Says what follows an attempt, unless that was a success at the first try: another one
     /// from an instant on, or the call's end.
-    pub(super) fn judge<Cl>(
+    pub(crate) fn judge<Cl>(
         &mut self,
         result: Result<T, BoxError>,
         verdict: Verdict,
-        shared: &Shared<Cl>,
+        rules: &Rules<Cl>,
     ) -> ControlFlow<Ended<T, K>, Instant>
     where
         Cl: Classify<T, Guarded<Deposit> = K>,
     {
         let now = now();
-        self.remember(&result, verdict, now, &shared.classifier);
+        self.remember(&result, verdict, now, &rules.classifier);
         let last = Last { result: result.map(Answer::AsItCame), verdict };
         if verdict.is_success() {
-            self.note_success(shared);
+            self.note_success(rules);
             return ControlFlow::Break(Ended { last, reason: None });
         }
         let refused = last.is_local();
-        let decision = self.decide(verdict, refused, now, shared);
+        let decision = self.decide(verdict, refused, now, rules);
         let (delay, withdrawal) = match decision {
             Ok(granted) => granted,
             Err(reason) => {
-                self.report(reason, verdict, shared);
+                self.report(reason, verdict, rules);
                 if refused {
-                    self.close(true, shared);
+                    self.close(true, rules);
                 }
                 let last = self.weightier(last);
                 return ControlFlow::Break(Ended { last, reason: Some(reason) });
             }
         };
-        self.close(refused, shared);
+        self.close(refused, rules);
         self.withdrawal = withdrawal;
-        shared.config.observer.on(|| Event::Retrying { attempt: self.number, verdict, delay });
+        rules.config.observer.on(|| Event::Retrying { attempt: self.number, verdict, delay });
         if verdict.sent != Sent::No {
             mark_sent_before();
         }
         // Until the next attempt is polled, nothing is under way.
         mark_unsent();
-        let last = self.weightier(last).aside(shared);
+        let last = self.weightier(last).aside(rules);
         self.last = Some(Box::new(last));
         self.backoff = delay;
         ControlFlow::Continue(after(now, delay))
@@ -187,21 +199,21 @@ where
 
     /// Reads the answer that failed, as far as it is there: its connection, and its place at its
     /// endpoint, are free then. Nobody waits for it.
-    pub(super) fn read_aside<Cl>(&mut self, cx: &mut Context<'_>, shared: &Shared<Cl>)
+    pub(crate) fn read_aside<Cl>(&mut self, cx: &mut Context<'_>, rules: &Rules<Cl>)
     where
         Cl: Classify<T, Guarded<Deposit> = K>,
     {
         let Some(last) = &mut self.last else { return };
         if let Ok(Answer::Aside { answer, more: more @ true }) = &mut last.result {
             // The attempt is over: what its body marks is of no call any more.
-            *more = apart(|| shared.classifier.poll_aside::<Deposit>(answer, cx)) == Poll::Pending;
+            *more = apart(|| rules.classifier.poll_aside::<Deposit>(answer, cx)) == Poll::Pending;
         }
     }
 
     /// The attempt that failed was itself a retry: what it cost is given back only if it was
     /// not made.
-    fn close<Cl>(&mut self, refused: bool, shared: &Shared<Cl>) {
-        match (&shared.config.budget, self.withdrawal.take()) {
+    fn close<Cl>(&mut self, refused: bool, rules: &Rules<Cl>) {
+        match (&rules.config.budget, self.withdrawal.take()) {
             (Some(budget), Some(paid)) if refused => budget.refund(paid),
             (Some(budget), Some(paid)) => budget.settle(paid, false),
             _ => {}
@@ -221,9 +233,9 @@ where
         verdict: Verdict,
         refused: bool,
         now: Instant,
-        shared: &Shared<Cl>,
+        rules: &Rules<Cl>,
     ) -> Result<(Duration, Option<Withdrawal>), StopReason> {
-        let config = &shared.config;
+        let config = &rules.config;
         let failure = Failure {
             verdict,
             attempt: self.number - self.turned_away,
@@ -232,7 +244,7 @@ where
             balanced: self.trail.target().is_some(),
             refused,
             waited: self.backoff,
-            usual: self.asked.deadline.and_then(|_| shared.usual(now)),
+            usual: self.asked.deadline.and_then(|_| rules.usual(now)),
             now,
             deadline: self.asked.deadline,
         };
@@ -258,7 +270,7 @@ where
     }
 
     /// The next attempt, with what it has to know.
-    pub(super) fn next_attempt(&mut self) -> Result<P::Attempt, (StopReason, Option<BoxError>)> {
+    pub(crate) fn next_attempt(&mut self) -> Result<P::Attempt, (StopReason, Option<BoxError>)> {
         // The timer may have fired late, and the service may have taken its time.
         let now = now();
         if self.asked.deadline.is_some_and(|deadline| now >= deadline) {
@@ -280,30 +292,30 @@ where
     }
 
     /// No further attempt could be made although one was granted: it costs nothing.
-    pub(super) fn cut_short<Cl: Classify<T>>(
+    pub(crate) fn cut_short<Cl: Classify<T>>(
         &mut self,
         reason: StopReason,
         error: Option<BoxError>,
-        shared: &Shared<Cl>,
+        rules: &Rules<Cl>,
     ) -> Ended<T, K> {
-        self.close(true, shared);
+        self.close(true, rules);
         let last = match (self.last.take().map(|last| *last), error) {
             (Some(last), None) => last,
             (Some(last), Some(_)) if !last.is_local() => last,
             (_, error) => {
                 let error = error.unwrap_or_else(|| reason.because().into());
-                let mut verdict = shared.classifier.error(self.asked, &*error);
+                let mut verdict = rules.classifier.error(self.asked, &*error);
                 // It was not even begun.
                 verdict.sent = Sent::No;
                 Last { result: Err(error), verdict }
             }
         };
-        self.report(reason, last.verdict, shared);
+        self.report(reason, last.verdict, rules);
         Ended { last, reason: Some(reason) }
     }
 
-    fn report<Cl>(&self, reason: StopReason, verdict: Verdict, shared: &Shared<Cl>) {
-        shared.config.observer.on(|| Event::GaveUp {
+    fn report<Cl>(&self, reason: StopReason, verdict: Verdict, rules: &Rules<Cl>) {
+        rules.config.observer.on(|| Event::GaveUp {
             attempts: self.number,
             verdict,
             reason: reason.code(),
@@ -332,29 +344,29 @@ where
         });
     }
 
-    pub(super) fn finish<Cl>(
+    pub(crate) fn finish<Cl>(
         &mut self,
         ended: Ended<T, K>,
-        shared: &Shared<Cl>,
+        rules: &Rules<Cl>,
     ) -> Result<K, BoxError>
     where
         Cl: Classify<T, Guarded<Deposit> = K>,
     {
         let Ended { last: Last { result, verdict }, reason } = ended;
-        let mut deposit = Deposit::new(shared.config.budget.clone(), self.withdrawal.take());
+        let mut deposit = Deposit::new(rules.config.budget.clone(), self.withdrawal.take());
         let attempts =
             (!self.history.is_empty()).then(|| Attempts::new(std::mem::take(&mut self.history)));
         match result {
             Ok(Answer::AsItCame(mut response)) => {
                 if let Some(attempts) = attempts {
-                    shared.classifier.annotate(&mut response, attempts);
+                    rules.classifier.annotate(&mut response, attempts);
                 }
-                Ok(shared.classifier.guard(self.asked, response, verdict, deposit))
+                Ok(rules.classifier.guard(self.asked, response, verdict, deposit))
             }
             Ok(Answer::Aside { mut answer, .. }) => {
                 deposit.settle(verdict);
                 if let Some(attempts) = attempts {
-                    shared.classifier.annotate_aside::<Deposit>(&mut answer, attempts);
+                    rules.classifier.annotate_aside::<Deposit>(&mut answer, attempts);
                 }
                 Ok(answer)
             }
@@ -375,7 +387,7 @@ impl<T, K> Last<T, K> {
     }
 
     /// The same, put aside while another attempt is made.
-    fn aside<Cl>(self, shared: &Shared<Cl>) -> Self
+    fn aside<Cl>(self, rules: &Rules<Cl>) -> Self
     where
         Cl: Classify<T, Guarded<Deposit> = K>,
     {
@@ -383,10 +395,10 @@ impl<T, K> Last<T, K> {
         let result = result.map(|answer| match answer {
             Answer::AsItCame(response) => {
                 // What this failure costs is settled when it is known whether it ends the call.
-                let (nothing, limit) = (Deposit::new(None, None), shared.config.drain_limit);
-                match shared.classifier.set_aside(response, verdict, nothing, limit) {
+                let (nothing, limit) = (Deposit::new(None, None), rules.config.drain_limit);
+                match rules.classifier.set_aside(response, verdict, nothing, limit) {
                     Ok(answer) => Answer::Aside { answer, more: true },
-                    Err(response) => Answer::AsItCame(response),
+                    Err((response, _)) => Answer::AsItCame(response),
                 }
             }
             aside => aside,

@@ -7,7 +7,7 @@ use std::{
 
 use tower_service::Service;
 
-use super::{future::RetryFuture, layer::Shared};
+use super::{future::RetryFuture, layer::Rules};
 use crate::{
     budget::Deposit,
     call::{Carrier, Replay},
@@ -19,18 +19,18 @@ use crate::{
 #[derive(Debug)]
 pub struct Retry<S, Cl> {
     inner: S,
-    shared: Arc<Shared<Cl>>,
+    rules: Arc<Rules<Cl>>,
 }
 
 impl<S, Cl> Retry<S, Cl> {
-    pub(super) const fn new(inner: S, shared: Arc<Shared<Cl>>) -> Self {
-        Self { inner, shared }
+    pub(super) const fn new(inner: S, rules: Arc<Rules<Cl>>) -> Self {
+        Self { inner, rules }
     }
 }
 
 impl<S: Clone, Cl> Clone for Retry<S, Cl> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { inner: self.inner.clone(), rules: Arc::clone(&self.rules) }
     }
 }
 
@@ -53,6 +53,6 @@ where
         // The instance that was polled is the one that is called.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        RetryFuture::new(ready, call, Arc::clone(&self.shared))
+        RetryFuture::new(ready, call, Arc::clone(&self.rules))
     }
 }

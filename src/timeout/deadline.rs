@@ -104,20 +104,23 @@ where
     }
 
     fn call(&mut self, mut call: C) -> Self::Future {
-        let Bounds { limited, lasting } = Bounds::of(call.words_mut(), self.limit, now());
+        let bounds = Bounds::of(call.words_mut(), self.limit, now());
         DeadlineFuture {
             // With nothing left, nothing is begun.
-            inner: if limited.is_open() { Some(self.inner.call(call)) } else { None },
-            limited,
-            lasting,
+            inner: if bounds.is_open() { Some(self.inner.call(call)) } else { None },
+            limited: bounds.limited(),
+            lasting: bounds.lasting,
             kind: PhantomData,
         }
     }
 }
 
 /// What bounds one call, and its response's body.
+// Not yet a `Limited`: that is built where it stays.
+#[derive(Clone, Copy)]
 pub(crate) struct Bounds {
-    pub(crate) limited: Limited,
+    began: Instant,
+    expires: Instant,
     pub(crate) lasting: Option<Duration>,
 }
 
@@ -130,7 +133,21 @@ impl Bounds {
             BodyMode::Lasting { idle } => Some(idle),
             _ => None,
         };
-        Self { limited: Limited::new(now, words.deadline.unwrap_or(own)), lasting }
+        Self { began: now, expires: words.deadline.unwrap_or(own), lasting }
+    }
+
+    pub(crate) const fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Whether anything is left. Else nothing is to be begun.
+    pub(crate) fn is_open(&self) -> bool {
+        self.expires > self.began
+    }
+
+    #[inline(always)]
+    pub(crate) const fn limited(&self) -> Limited {
+        Limited::new(self.began, self.expires)
     }
 }
 

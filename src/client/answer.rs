@@ -1,0 +1,150 @@
+//! What an attempt hands up.
+
+use std::{
+    error::Error as StdError,
+    task::{Context, Poll},
+};
+
+use http::Response;
+
+use super::ServicePermits;
+use crate::{
+    balance::Held,
+    body::{Body, verdict_on_drop},
+    breaker::Breaker,
+    call::{Asked, Attempts},
+    classify::{Classify, Settle, Verdict},
+};
+
+/// The head of a response, and what it means.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) response: Response<Body>,
+    pub(super) verdict: Verdict,
+}
+
+/// The response of an attempt, and what is held until it has been read: apart from each other, so
+/// that the response is wrapped once, where it leaves the stack, and not by each part on its way.
+#[derive(Debug)]
+pub struct Answer<T> {
+    response: Response<Body>,
+    guard: AttemptGuard<T>,
+}
+
+impl<T> Answer<T> {
+    pub(super) const fn new(response: Response<Body>, guard: AttemptGuard<T>) -> Self {
+        Self { response, guard }
+    }
+}
+
+/// What an attempt holds until its response has been read: a place and a permit at its endpoint,
+/// and the permits of what judges the service as a whole.
+#[derive(Debug)]
+pub struct AttemptGuard<T> {
+    held: Held<T, Breaker>,
+    permits: ServicePermits,
+    // The head's verdict, until it is settled.
+    open: Option<Verdict>,
+}
+
+impl<T> AttemptGuard<T> {
+    /// A head that says no has decided: it is told at once.
+    #[inline(always)]
+    pub(super) fn new(head: Verdict, held: Held<T, Breaker>, permits: ServicePermits) -> Self {
+        let mut guard = Self { held, permits, open: Some(head) };
+        if !head.is_success() {
+            guard.settle(head);
+        }
+        guard
+    }
+}
+
+impl<T> Settle for AttemptGuard<T> {
+    /// Once: who wraps a response whose head decided tells again what was told.
+    fn settle(&mut self, verdict: Verdict) {
+        if self.open.take().is_some() {
+            self.held.settle(verdict);
+            self.permits.settle(verdict);
+        }
+    }
+}
+
+impl<T> Drop for AttemptGuard<T> {
+    fn drop(&mut self) {
+        if let Some(head) = self.open {
+            self.settle(verdict_on_drop(head));
+        }
+    }
+}
+
+/// Judges an [`Answer`] as another classifier judges its response.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerClassifier<Cl> {
+    classifier: Cl,
+}
+
+impl<Cl> AnswerClassifier<Cl> {
+    pub(super) const fn new(classifier: Cl) -> Self {
+        Self { classifier }
+    }
+}
+
+impl<T, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<Cl> {
+    type Guarded<G: Settle> = Cl::Guarded<(AttemptGuard<T>, G)>;
+
+    #[inline]
+    fn response(&self, asked: Asked, answer: &Answer<T>) -> Verdict {
+        match answer.guard.open {
+            Some(head) => head,
+            // Again, since a hedge may have left its history with a failure in the meantime.
+            None => self.classifier.response(asked, &answer.response),
+        }
+    }
+
+    fn error(&self, asked: Asked, error: &(dyn StdError + 'static)) -> Verdict {
+        self.classifier.error(asked, error)
+    }
+
+    fn status(&self, answer: &Answer<T>) -> Option<u16> {
+        self.classifier.status(&answer.response)
+    }
+
+    fn annotate(&self, answer: &mut Answer<T>, attempts: Attempts) {
+        self.classifier.annotate(&mut answer.response, attempts);
+    }
+
+    #[inline]
+    fn guard<G: Settle>(
+        &self,
+        asked: Asked,
+        answer: Answer<T>,
+        head: Verdict,
+        guard: G,
+    ) -> Self::Guarded<G> {
+        self.classifier.guard(asked, answer.response, head, (answer.guard, guard))
+    }
+
+    fn set_aside<G: Settle>(
+        &self,
+        answer: Answer<T>,
+        head: Verdict,
+        guard: G,
+        limit: usize,
+    ) -> Result<Self::Guarded<G>, (Answer<T>, G)> {
+        let guard = (answer.guard, guard);
+        let aside = self.classifier.set_aside(answer.response, head, guard, limit);
+        aside.map_err(|(response, (own, guard))| (Answer::new(response, own), guard))
+    }
+
+    fn poll_aside<G: Settle>(
+        &self,
+        aside: &mut Self::Guarded<G>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        self.classifier.poll_aside::<(AttemptGuard<T>, G)>(aside, cx)
+    }
+
+    fn annotate_aside<G: Settle>(&self, aside: &mut Self::Guarded<G>, attempts: Attempts) {
+        self.classifier.annotate_aside::<(AttemptGuard<T>, G)>(aside, attempts);
+    }
+}

@@ -1,0 +1,310 @@
+//! One call, from the roof to its attempts.
+
+use std::{
+    future::Future,
+    ops::ControlFlow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::Response;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+use tracing::Span;
+
+use super::{
+    AnswerClassifier, Attempts, Error, Exchange, Parcel, ParcelReplayer,
+    answer::{Answer, AttemptGuard, Head},
+    attempt::Attempt,
+    roof::Shared,
+};
+use crate::{
+    body::Body,
+    budget::Deposit,
+    classify::Classify,
+    error::BoxError,
+    hedge::HedgeFuture,
+    retry::{Ongoing, Terms},
+    time::{Sleep, now},
+    timeout::{Bounded, BoundedBody, Bounds, Http, Limit, Limited, Which},
+    trace::Watched,
+};
+
+/// What a call holds until its response has been read: what its attempt holds, and what it pays
+/// into the budget of the retries.
+pub type CallGuard<T> = (AttemptGuard<T>, Deposit);
+
+pin_project! {
+    /// The future of [`Roof`](super::Roof): the call span, the deadline and the retries, in one.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct CallFuture<T, Cl>
+    where
+        T: Exchange,
+        Cl: Classify<Response<Body>>,
+    {
+        shared: Arc<Shared<T, Cl>>,
+        #[pin]
+        stage: Stage<T, Cl>,
+        retrying: Retrying<T, Cl>,
+        #[pin]
+        limited: Limited,
+        lasting: Option<Duration>,
+        // None if nobody listens.
+        watched: Option<Box<Watched>>,
+    }
+
+    impl<T, Cl> PinnedDrop for CallFuture<T, Cl>
+    where
+        T: Exchange,
+        Cl: Classify<Response<Body>>,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Some(watched) = this.watched.take() {
+                watched.record_drop();
+                // What the layers below report while they are dropped belongs to the span.
+                let _entered = watched.enter();
+                this.stage.set(Stage::Ended);
+            }
+        }
+    }
+}
+
+type Retrying<T, Cl> =
+    Ongoing<ParcelReplayer, Answer<T>, <Cl as Classify<Response<Body>>>::Guarded<CallGuard<T>>>;
+
+type Race<T, Cl> = HedgeFuture<Attempts<T, Cl>, Parcel, AnswerClassifier<Cl>>;
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<T, Cl>
+    where
+        T: Exchange,
+        Cl: Classify<Response<Body>>,
+    {
+        Attempting { #[pin] attempt: Attempt<T> },
+        // In a box: the future of two attempts is more than twice that of one, and every call
+        // would carry its size about, of clients that never hedge too.
+        Racing { race: Pin<Box<Race<T, Cl>>> },
+        BackingOff { #[pin] sleep: Sleep },
+        /// No attempt was begun, for this reason.
+        Failed { error: Option<BoxError> },
+        Ended,
+    }
+}
+
+/// What has come of a call.
+enum Outcome<K> {
+    /// A success at the first try: the way of almost every call, on which its response is wrapped
+    /// once, where the caller gets it. Its attempt holds the rest.
+    First(Head),
+    // In a box, as it is large and rare.
+    Other(Box<K>),
+}
+
+impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
+    #[inline(always)]
+    pub(super) fn begun(
+        shared: Arc<Shared<T, Cl>>,
+        mut call: Parcel,
+        bounds: Bounds,
+        watched: Option<Box<Watched>>,
+    ) -> Self {
+        let terms = Terms::of(&mut call, bounds.began());
+        // In this order: each is built where it stays.
+        Self {
+            retrying: Ongoing::new(
+                terms,
+                match shared.retry.keeps(terms) {
+                    Some(cap) => Some(call.keep(cap)),
+                    None => None,
+                },
+            ),
+            stage: Stage::attempt(call, &shared),
+            limited: bounds.limited(),
+            lasting: bounds.lasting,
+            watched,
+            shared,
+        }
+    }
+
+    #[cold]
+    pub(super) fn failed(
+        shared: Arc<Shared<T, Cl>>,
+        mut call: Parcel,
+        error: BoxError,
+        bounds: Bounds,
+        watched: Option<Box<Watched>>,
+    ) -> Self {
+        Self {
+            stage: Stage::Failed { error: Some(error) },
+            retrying: Ongoing::new(Terms::of(&mut call, bounds.began()), None),
+            limited: bounds.limited(),
+            lasting: bounds.lasting,
+            watched,
+            shared,
+        }
+    }
+}
+
+impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
+    #[inline(always)]
+    fn attempt(call: Parcel, shared: &Shared<T, Cl>) -> Self {
+        match &shared.hedge {
+            None => Self::Attempting { attempt: Attempt::new(call) },
+            Some(hedge) => Self::Racing { race: Box::pin(hedge.clone().call(call)) },
+        }
+    }
+
+    /// Makes attempts until one is the last.
+    fn poll_outcome(
+        mut self: Pin<&mut Self>,
+        retrying: &mut Retrying<T, Cl>,
+        shared: &Shared<T, Cl>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Outcome<Cl::Guarded<CallGuard<T>>>, BoxError>> {
+        let (rules, asked) = (&shared.retry, retrying.asked());
+        let classifier = rules.classifier();
+        loop {
+            let result = match self.as_mut().project() {
+                StageProj::Attempting { mut attempt } => {
+                    let attempts = shared.attempts.shared();
+                    let polled =
+                        retrying.trail().enter(|| attempt.as_mut().poll_head(attempts, cx));
+                    match ready!(polled) {
+                        Ok(head) if head.verdict.is_success() && retrying.is_first_try() => {
+                            retrying.note_success(rules);
+                            return Poll::Ready(Ok(Outcome::First(head)));
+                        }
+                        Ok(Head { response, verdict }) => {
+                            Ok(Answer::new(response, attempt.guard(verdict)))
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+                StageProj::Racing { race } => {
+                    ready!(retrying.trail().enter(|| race.as_mut().poll(cx)))
+                }
+                StageProj::BackingOff { sleep } => {
+                    retrying.read_aside(cx, rules);
+                    ready!(sleep.poll(cx));
+                    match retrying.next_attempt() {
+                        Ok(call) => self.set(Self::attempt(call, shared)),
+                        Err((reason, error)) => {
+                            self.set(Self::Ended);
+                            let ended = retrying.cut_short(reason, error, rules);
+                            let outcome = retrying.finish(ended, rules);
+                            return Poll::Ready(outcome.map(Outcome::other));
+                        }
+                    }
+                    continue;
+                }
+                StageProj::Failed { error } => {
+                    let error = error.take().expect("a future is not polled after its end");
+                    return Poll::Ready(Err(error));
+                }
+                StageProj::Ended => panic!("polled after it was ready"),
+            };
+            // Freed before anything else is waited for.
+            self.set(Self::Ended);
+            let verdict = match &result {
+                Ok(answer) => classifier.response(asked, answer),
+                Err(error) => Classify::<Answer<T>>::error(classifier, asked, &**error),
+            };
+            match (result, retrying.is_first_try() && verdict.is_success()) {
+                (Ok(answer), true) => {
+                    retrying.note_success(rules);
+                    let guarded = classifier.guard(asked, answer, verdict, rules.deposit());
+                    return Poll::Ready(Ok(Outcome::other(guarded)));
+                }
+                (result, _) => match retrying.judge(result, verdict, rules) {
+                    ControlFlow::Break(ended) => {
+                        let outcome = retrying.finish(ended, rules);
+                        return Poll::Ready(outcome.map(Outcome::other));
+                    }
+                    ControlFlow::Continue(until) => {
+                        self.set(Self::BackingOff { sleep: Sleep::until(until) });
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl<K> Outcome<K> {
+    #[cold]
+    fn other(guarded: K) -> Self {
+        Self::Other(Box::new(guarded))
+    }
+}
+
+impl<T, Cl, R> Future for CallFuture<T, Cl>
+where
+    T: Exchange,
+    Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<R>>,
+{
+    type Output = Result<Response<BoundedBody<R>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.watched.is_some() { self.poll_watched(cx) } else { self.within_span(cx) }
+    }
+}
+
+impl<T, Cl, R> CallFuture<T, Cl>
+where
+    T: Exchange,
+    Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<R>>,
+{
+    #[cold]
+    fn poll_watched(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<<Self as Future>::Output> {
+        let span = self.watched.as_deref().map(Watched::span);
+        let _entered = span.as_ref().map(Span::enter);
+        let polled = self.as_mut().within_span(cx);
+        if let Poll::Ready(outcome) = &polled {
+            // Ended here and not by whoever drops this future, who may keep it.
+            if let Some(watched) = self.project().watched.take() {
+                watched.record(outcome.as_ref().map_err(Error::cause));
+            }
+        }
+        polled
+    }
+
+    #[inline]
+    fn within_span(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
+        let mut this = self.project();
+        let (shared, retrying) = (&**this.shared, this.retrying);
+        let mut stage = this.stage;
+        let polled = this
+            .limited
+            .as_mut()
+            .enter(|| stage.as_mut().poll_outcome(retrying, shared, cx));
+        let limit = Limit::of(&this.limited, *this.lasting);
+        match polled {
+            Poll::Ready(Ok(Outcome::First(Head { response, verdict }))) => {
+                let StageProj::Attempting { attempt } = stage.as_mut().project() else {
+                    unreachable!("it has just answered")
+                };
+                let guard = (attempt.guard(verdict), shared.retry.deposit());
+                stage.set(Stage::Ended);
+                let (asked, classifier) = (retrying.asked(), &shared.attempts.shared().classifier);
+                let response = classifier.guard(asked, response, verdict, guard);
+                return Poll::Ready(Ok(Http::limit(response, limit)));
+            }
+            Poll::Ready(Ok(Outcome::Other(response))) => {
+                return Poll::Ready(Ok(Http::limit(*response, limit)));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::new(error, now()))),
+            Poll::Pending => {}
+        }
+        ready!(this.limited.as_mut().poll_over(cx));
+        let elapsed = this.limited.elapsed(Which::Total);
+        // Dropped now, so that permits, budget and connection are free when the error is seen.
+        this.limited.enter(|| stage.set(Stage::Ended));
+        Poll::Ready(Err(Error::new(elapsed.into(), now())))
+    }
+}
