@@ -279,10 +279,8 @@ where
         let mut this = self.project();
         let (shared, retrying) = (&**this.shared, this.retrying);
         let mut stage = this.stage;
-        let polled = this
-            .limited
-            .as_mut()
-            .enter(|| stage.as_mut().poll_outcome(retrying, shared, cx));
+        let polled =
+            this.limited.as_mut().enter(|| stage.as_mut().poll_outcome(retrying, shared, cx));
         let limit = Limit::of(&this.limited, *this.lasting);
         match polled {
             Poll::Ready(Ok(Outcome::First(Head { response, verdict }))) => {

@@ -108,10 +108,6 @@ mod service;
 mod state;
 mod usual;
 
-pub(crate) use self::{
-    layer::Rules,
-    ongoing::{Ongoing, Terms},
-};
 pub use self::{
     config::{
         DEFAULT_ATTEMPTS, DEFAULT_DRAIN_LIMIT, DEFAULT_PUSHBACK_CAP, InvalidRetry, RetryConfig,
@@ -122,6 +118,10 @@ pub use self::{
     policies::LivePolicy,
     service::Retry,
     state::{Decision, Failure, Policy, StopReason},
+};
+pub(crate) use self::{
+    layer::Rules,
+    ongoing::{Ongoing, Terms},
 };
 pub use crate::{
     budget::{Budget, Deposit},
