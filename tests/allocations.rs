@@ -537,4 +537,14 @@ mod whole {
         let whole = || builder().idempotency_keys().build().expect("its settings are sound");
         assert_eq!(allocations(whole, traced), PARCEL + 2 * VALUE + FIRST_HEADER + 1);
     }
+
+    #[test]
+    fn a_client_of_grpc_adds_its_header_and_the_boxes_of_a_body_that_is_not_whole() {
+        let client = || {
+            let builder = builder().classifier(GrpcClassifier::new());
+            builder.build().expect("its settings are sound")
+        };
+        // What was looked at is put in front of the rest, and the deadline around both.
+        assert_eq!(allocations(client, lookup), PARCEL + 1 + FIRST_HEADER + VALUE + 2);
+    }
 }

@@ -140,7 +140,8 @@ async fn a_spent_quota_that_says_when_is_waited_for() -> Result<(), BoxError> {
     assert_eq!((&*got.bytes, got.code), (&b"m"[..], Some(GrpcCode::Ok)));
     let seen = server.seen();
     let waited = seen[1].at - seen[0].at;
-    assert!((300..400).contains(&waited.as_millis()), "{waited:?}");
+    // As long as it said, and up to half of that more, so that not all come back at once.
+    assert!((300..=460).contains(&waited.as_millis()), "{waited:?}");
     Ok(())
 }
 

@@ -134,3 +134,20 @@ fn custom_classifier_is_heard_by_every_layer() -> Result {
         ],
     )
 }
+
+#[test]
+fn grpc_is_answered_with_statuses_through_a_tonic_client() -> Result {
+    tells(
+        "grpc",
+        &[
+            "20 of 20 rates were answered",
+            "Anna was asked first by some: true",
+            "Bert answered each: true",
+            "NotFound: no such currency",
+            "  1.08\n  1.09\n  DeadlineExceeded: ",
+            "DeadlineExceeded: the call took too long on attempt 1",
+            "Unavailable: no connection could be made on attempt 3",
+            "the request was not carried out",
+        ],
+    )
+}

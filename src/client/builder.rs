@@ -138,8 +138,8 @@ impl<M, Cl> Builder<M, Cl> {
     }
 
     /// How long one attempt may take (default: 10 s): from when an endpoint was picked, the wait
-    /// for layers of your own and for a connection included, to the response's head, or to its
-    /// end where [bodies are collected](Self::collect_bodies).
+    /// for layers of your own and for a connection included, to the response's head (with gRPC,
+    /// its first frame), or to its end where [bodies are collected](Self::collect_bodies).
     pub const fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.attempt_timeout = limit;
         self

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -56,18 +57,22 @@ use crate::{
 /// - `grpc-timeout` says how much time is left. One that comes with a request
 ///   (`tonic::Request::set_timeout`) shortens its call's deadline.
 /// - `grpc-previous-rpc-attempts` says how many attempts came before.
+/// - gRPC's own throttling is [terms](crate::algo::bucket::Tariff::grpc) of the retries' budget, if
+///   you set it.
 /// - Each call of gRPC is a `POST`, so it is tried again only if its words say that it is
 ///   [safe](crate::call::Words::idempotent), or if it was certainly not carried out.
 ///
-/// # What goes wrong on this side
+/// # Errors of its own
 ///
-/// is a status as well, as it is of other clients of gRPC: an answer of a head alone, or, where
-/// the head has gone, trailers. An error would reach who asks with tonic as `UNKNOWN`, and he
-/// decides by the code. [`Error::grpc_code`] has the table; the message says what the [`Error`]
-/// would. The answer's extensions hold the [`Attempts`](crate::call::Attempts), and a [`Mark`]
-/// whose kind is that of the error: a layer above that asks the
-/// [`GrpcClassifier`](crate::classify::GrpcClassifier) knows from it whether the request may
-/// have been carried out.
+/// There are none: what goes wrong on this side is a status as well, as other clients of gRPC
+/// have it: an answer of a head alone, or, where a head has gone before, trailers. An error would
+/// reach who asks with tonic as `UNKNOWN`, and he decides by the code. [`Error::grpc_code`] has
+/// the table, and the message says what the [`Error`] would, with its causes.
+///
+/// The answer's extensions hold the [`Attempts`](crate::call::Attempts), and a [`Mark`] whose kind
+/// is that of the error: a layer above that asks the
+/// [`GrpcClassifier`](crate::classify::GrpcClassifier) knows from it whether the request may have
+/// been carried out. (tonic does not pass extensions on with a failure.)
 ///
 /// Who wants the errors themselves calls the [client beneath](Self::client).
 #[derive(Clone, Debug)]
@@ -187,7 +192,7 @@ impl http_body::Body for GrpcBody {
 }
 
 /// When the answer is no longer waited for, if the request says so itself.
-fn deadline(headers: &HeaderMap) -> Option<std::time::Instant> {
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
     now().checked_add(incoming(headers, &DeadlineHeader::grpc())?)
 }
 

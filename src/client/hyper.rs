@@ -30,9 +30,9 @@ impl<Cl> Builder<HyperTransport<AttemptBody>, Cl> {
         self.connections(TransportConfig::http2())
     }
 
-    /// gRPC, over HTTP/2 without TLS: see [`GrpcClient`] for what that brings. Connections of
-    /// other settings are named after it; over a transport of your own, say so with
-    /// [`classifier`](Self::classifier).
+    /// gRPC, over HTTP/2 without TLS: see [`GrpcClient`] for what that brings. Settings of
+    /// [`connections`](Self::connections) are given after it. Over a transport of your own,
+    /// [`classifier`](Self::classifier) does the same.
     pub fn grpc(self) -> Builder<HyperTransport<AttemptBody>, GrpcClassifier> {
         self.http2().classifier(GrpcClassifier::new())
     }

@@ -38,11 +38,18 @@
 //! What makes another call of a whole call (a lookup of what may have happened, a fallback, a
 //! fresh credential) stands [above a client](crate::docs::stack#above-a-client).
 //!
+//! # gRPC
+//!
+//! [`Client::builder(…).grpc()`](Builder::grpc) builds a [`GrpcClient`]: the same stack, judged by
+//! `grpc-status` wherever that comes, for the clients that tonic generates. It is another type
+//! since it answers otherwise: with a status, whatever goes wrong.
+//!
 //! # Errors
 //!
 //! Every call ends with a response or one opaque [`Error`], which says what happened, where,
 //! on which attempt, whether the request may have been carried out, and when to try again. A
-//! response is a response whatever its status: `404` and `503` are `Ok`.
+//! response is a response whatever its status: `404` and `503` are `Ok`. A [`GrpcClient`] has
+//! [codes](Error::grpc_code) in their place.
 //!
 //! [`InvalidClient`] at build time says what to change.
 //!

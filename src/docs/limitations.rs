@@ -31,7 +31,10 @@
 //! - **A call cut off by its deadline has no history.** Its error says when and whether it may
 //!   have happened; the attempts before are in the spans and events only.
 //! - **Committed is committed.** Once the head, or a first message, is the caller's, nothing is
-//!   tried again, whatever the trailers say ([`grpc`](crate::grpc) may wait for the first frame).
+//!   tried again, whatever the trailers say ([`grpc`](crate::grpc) waits for the first frame).
+//! - **Streams of gRPC have to say so**: nothing in a request tells one from a call with one
+//!   answer. Without the word ([`lasting_body`](crate::call::Words::lasting_body)) a stream has to
+//!   end within the deadline, and to send its first message within an attempt's time.
 //! - **Layers above a client make other calls of it.** A second try after a
 //!   [refused credential](crate::refresh) has attempts and a history of its own, and calls that
 //!   begin while a credential is fetched go out with the old one.
@@ -56,9 +59,8 @@
 //!
 //! - **TLS** in our own transport: it refuses `https`. A [transport of your own
 //!   ](crate::docs::stack#a-transport-of-your-own) may speak it.
-//! - **The client's classifier** is HTTP's: to the client a failure in the trailers of gRPC's
-//!   `200` is a success. [`GrpcClassifier`](crate::classify::GrpcClassifier), or one of your own,
-//!   works with single layers.
+//! - **The client's classifier** is HTTP's or [gRPC's](crate::client::GrpcClient); one of your own
+//!   works with single layers. The spans of gRPC's calls are those of HTTP, without its codes.
 //! - **Responses that are dropped for a retry are not drained** beyond what hyper has read by
 //!   itself, which is all of a short body: over HTTP/1.1 a long one costs its connection, unless
 //!   bodies are collected. Nor does a hedge's history survive a retry above.

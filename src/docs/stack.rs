@@ -6,7 +6,8 @@
 //!             breaker ─ load ─ attempt timeout ─ collect ─ deadline header ─ your layers ─ transport
 //! ```
 //!
-//! [`Client`](crate::client) builds it so. Whoever puts single layers into a `ServiceBuilder`
+//! [`Client`](crate::client) builds it so. For [gRPC](crate::client::GrpcClient) two more layers
+//! stand below the deadline header: `peek ─ attempt header`. Whoever puts single layers into a `ServiceBuilder`
 //! decides himself, and this page is for him.
 //!
 //! | place | the other way round |
@@ -26,6 +27,8 @@
 //! | collecting below the attempt timeout | a body that stalls has nobody who looks at the clock |
 //! | deadline header below retry and the wait for a place | the service is told of time that was spent before it was asked |
 //! | your own layers below the carrier | tower-http's see a type that they don't know |
+//! | gRPC's [peek](crate::grpc::PeekLayer) below retry and the attempt timeout | a failure behind a head comes too late for another attempt; a head without a message is waited for until the call's deadline |
+//! | gRPC's [count of attempts](crate::grpc::AttemptHeaderLayer) below retry and hedge | it counts calls |
 //!
 //! # By hand
 //!

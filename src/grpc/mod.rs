@@ -12,6 +12,9 @@
 //! - [`AttemptHeaderLayer`] tells the server how many attempts came before this one. It serves
 //!   HTTP as well.
 //!
+//! [`GrpcClient`](crate::client::GrpcClient) has all of it; this is for who puts layers together
+//! himself.
+//!
 //! ```text
 //! head ─┬─ has the status, or can have none ──────────────> head              (as it came)
 //!       └─ wait for a frame ┬─ trailers: a failure ───────> head + trailers   (may be retried)
