@@ -11,11 +11,11 @@ use crate::{
     algo::bucket::Withdrawal,
     budget::Deposit,
     call::{
-        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
-        Words, apart, is_repeatable, mark_sent_before, mark_unsent,
+        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Raced, Replay, Replayer, Trail,
+        Tried, Words, apart, is_repeatable, mark_sent_before, mark_unsent,
     },
     classify::{Blame, Classify, Sent, Settle, Verdict},
-    error::BoxError,
+    error::{BoxError, find},
     event::Event,
     time::{after, now},
 };
@@ -30,6 +30,8 @@ pub(super) struct Ongoing<P, T, K> {
     number: u32,
     /// How many of them a server that works turned away unlooked at: they count as none.
     turned_away: u32,
+    /// How many of them were made beneath, in a race with another that counts.
+    hedged: u32,
     /// Why the attempt under way was made.
     kind: AttemptKind,
     tried: Tried,
@@ -94,6 +96,7 @@ impl<P, T, K> Ongoing<P, T, K> {
             repeatable,
             number: 1,
             turned_away: 0,
+            hedged: 0,
             kind: AttemptKind::First,
             tried,
             trail: Trail::new(),
@@ -226,7 +229,7 @@ where
         let config = &shared.config;
         let failure = Failure {
             verdict,
-            attempt: self.number - self.turned_away,
+            attempt: self.number - self.turned_away - self.hedged,
             repeatable: self.repeatable,
             replayable: self.replayer.as_ref().is_some_and(Replayer::can_attempt),
             balanced: self.trail.target().is_some(),
@@ -317,6 +320,13 @@ where
         now: Instant,
         classifier: &Cl,
     ) {
+        let raced = match result {
+            Ok(response) => classifier.attempts(response),
+            Err(error) => find::<Raced>(&**error).map(|raced| raced.attempts().clone()),
+        };
+        if let Some(raced) = raced.filter(|raced| !raced.is_final()) {
+            return self.remember_both(&raced);
+        }
         let outcome = match result {
             Ok(response) => Outcome::Response(classifier.status(response)),
             Err(error) => Outcome::of_error(&**error),
@@ -330,6 +340,24 @@ where
             lasted: now.saturating_duration_since(self.began),
             backoff: self.backoff,
         });
+    }
+
+    /// Two attempts raced each other beneath. To the limits they are the one that was made here.
+    fn remember_both(&mut self, raced: &[Attempt]) {
+        let first = self.number;
+        for (number, attempt) in (first..).zip(raced) {
+            let mut attempt = attempt.clone();
+            attempt.number = number;
+            if number == first {
+                (attempt.kind, attempt.backoff) = (self.kind, self.backoff);
+            }
+            if let Some(target) = attempt.target {
+                self.tried.insert(target.key);
+            }
+            self.number = number;
+            self.history.push(attempt);
+        }
+        self.hedged += self.number - first;
     }
 
     pub(super) fn finish<Cl>(

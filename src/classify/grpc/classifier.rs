@@ -193,7 +193,7 @@ impl<B: Body> Classify<Response<B>> for GrpcClassifier {
     fn response(&self, _: Asked, response: &Response<B>) -> Verdict {
         let mut verdict = self.head(response).unwrap_or(Verdict::SUCCESS);
         // A retry beneath gave up on it. Layered retries must not multiply.
-        if !verdict.is_success() && response.extensions().get::<Attempts>().is_some() {
+        if !verdict.is_success() && response.extensions().get().is_some_and(Attempts::is_final) {
             verdict.retry = Retry::Never;
         }
         verdict
@@ -203,6 +203,10 @@ impl<B: Body> Classify<Response<B>> for GrpcClassifier {
     fn status(&self, response: &Response<B>) -> Option<u16> {
         let code = GrpcCode::of(response.headers()).map(|code| code.number().into());
         code.or_else(|| Some(response.status().as_u16()))
+    }
+
+    fn attempts(&self, response: &Response<B>) -> Option<Attempts> {
+        response.extensions().get().cloned()
     }
 
     fn annotate(&self, response: &mut Response<B>, attempts: Attempts) {
