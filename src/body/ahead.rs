@@ -35,7 +35,7 @@ pin_project! {
     where
         B: Body,
     {
-        read: VecDeque<Result<Frame<B::Data>, B::Error>>,
+        read: VecDeque<Piece<B>>,
         // None when no more is to be read ahead.
         room: Option<usize>,
         over: bool,
@@ -43,6 +43,8 @@ pin_project! {
         rest: B,
     }
 }
+
+type Piece<B> = Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
 
 impl<B: Body> Source<B> {
     /// A body of which up to `limit` bytes may be read ahead. One that is known to be longer is
@@ -64,12 +66,58 @@ impl<B: Body> Source<B> {
         }
     }
 
+    /// The next piece, and whether the body has ended with it.
+    #[inline(always)]
+    pub(super) fn poll_piece(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Option<Piece<B>>, bool)> {
+        match self.project() {
+            SourceProj::AsItComes { body } => next(body, cx),
+            SourceProj::Ahead { ahead } => next_ahead(ahead, cx),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::AsItComes { body } => body.is_end_stream(),
+            Self::Ahead { ahead } => ahead.is_end_stream(),
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::AsItComes { body } => body.size_hint(),
+            Self::Ahead { ahead } => ahead.size_hint(),
+        }
+    }
+
     pub(super) fn get_ref(&self) -> &B {
         match self {
             Self::AsItComes { body } => body,
             Self::Ahead { ahead } => &ahead.rest,
         }
     }
+}
+
+#[inline(always)]
+fn next<B: Body>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<(Option<Piece<B>>, bool)> {
+    let piece = ready!(body.as_mut().poll_frame(cx));
+    let ended = match &piece {
+        Some(Ok(_)) => body.is_end_stream(),
+        Some(Err(_)) | None => true,
+    };
+    Poll::Ready((piece, ended))
+}
+
+// Hardly any body is one of these: their reading stays out of that of all others.
+#[cold]
+fn next_ahead<B: Body>(
+    ahead: &mut Pin<Box<Ahead<B>>>,
+    cx: &mut Context<'_>,
+) -> Poll<(Option<Piece<B>>, bool)> {
+    next(ahead.as_mut(), cx)
 }
 
 impl<B: Body> Ahead<B> {
@@ -101,10 +149,7 @@ impl<B: Body> Body for Ahead<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece<B>>> {
         let this = self.project();
         if let Some(piece) = this.read.pop_front() {
             return Poll::Ready(Some(piece));
@@ -122,7 +167,7 @@ impl<B: Body> Body for Ahead<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let data = |piece: &Result<Frame<B::Data>, B::Error>| match piece {
+        let data = |piece: &Piece<B>| match piece {
             Ok(frame) => frame.data_ref().map_or(0, Buf::remaining) as u64,
             Err(_) => 0,
         };
@@ -134,37 +179,6 @@ impl<B: Body> Body for Ahead<B> {
         }
         hint.set_lower(rest.lower().saturating_add(read));
         hint
-    }
-}
-
-impl<B: Body> Body for Source<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    #[inline]
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        match self.project() {
-            SourceProj::AsItComes { body } => body.poll_frame(cx),
-            SourceProj::Ahead { ahead } => ahead.as_mut().poll_frame(cx),
-        }
-    }
-
-    #[inline]
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::AsItComes { body } => body.is_end_stream(),
-            Self::Ahead { ahead } => ahead.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::AsItComes { body } => body.size_hint(),
-            Self::Ahead { ahead } => ahead.size_hint(),
-        }
     }
 }
 
@@ -222,14 +236,14 @@ mod tests {
     }
 
     /// What a reader gets, in words.
-    fn read<B: Body<Data = Bytes, Error = io::Error> + Unpin>(body: &mut Source<B>) -> Vec<String> {
+    fn read(body: &mut Source<Pieces>) -> Vec<String> {
         let mut said = Vec::new();
         loop {
-            said.push(match Pin::new(&mut *body).poll_frame(&mut cx()) {
+            said.push(match Pin::new(&mut *body).poll_piece(&mut cx()) {
                 Poll::Pending => "pending".to_owned(),
-                Poll::Ready(None) => return said,
-                Poll::Ready(Some(Err(error))) => error.to_string(),
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Poll::Ready((None, _)) => return said,
+                Poll::Ready((Some(Err(error)), _)) => error.to_string(),
+                Poll::Ready((Some(Ok(frame)), _)) => match frame.into_data() {
                     Ok(data) => String::from_utf8_lossy(&data).into_owned(),
                     Err(_) => "trailers".to_owned(),
                 },

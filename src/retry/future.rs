@@ -64,7 +64,8 @@ where
         }
         let terms = Terms::of(&call);
         let policy = shared.config.policies.of(terms.route);
-        let (first, replayer) = if policy.max_attempts.get() == 1 {
+        let once = policy.max_attempts.get() == 1 && !policy.transparent;
+        let (first, replayer) = if once {
             (call.once(), None)
         } else {
             let (first, replayer) = call.begin(shared.config.replay_cap);
