@@ -66,58 +66,12 @@ impl<B: Body> Source<B> {
         }
     }
 
-    /// The next piece, and whether the body has ended with it.
-    #[inline(always)]
-    pub(super) fn poll_piece(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<(Option<Piece<B>>, bool)> {
-        match self.project() {
-            SourceProj::AsItComes { body } => next(body, cx),
-            SourceProj::Ahead { ahead } => next_ahead(ahead, cx),
-        }
-    }
-
-    #[inline]
-    pub(super) fn is_end_stream(&self) -> bool {
-        match self {
-            Self::AsItComes { body } => body.is_end_stream(),
-            Self::Ahead { ahead } => ahead.is_end_stream(),
-        }
-    }
-
-    pub(super) fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::AsItComes { body } => body.size_hint(),
-            Self::Ahead { ahead } => ahead.size_hint(),
-        }
-    }
-
     pub(super) fn get_ref(&self) -> &B {
         match self {
             Self::AsItComes { body } => body,
             Self::Ahead { ahead } => &ahead.rest,
         }
     }
-}
-
-#[inline(always)]
-fn next<B: Body>(mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<(Option<Piece<B>>, bool)> {
-    let piece = ready!(body.as_mut().poll_frame(cx));
-    let ended = match &piece {
-        Some(Ok(_)) => body.is_end_stream(),
-        Some(Err(_)) | None => true,
-    };
-    Poll::Ready((piece, ended))
-}
-
-// Hardly any body is one of these: their reading stays out of that of all others.
-#[cold]
-fn next_ahead<B: Body>(
-    ahead: &mut Pin<Box<Ahead<B>>>,
-    cx: &mut Context<'_>,
-) -> Poll<(Option<Piece<B>>, bool)> {
-    next(ahead.as_mut(), cx)
 }
 
 impl<B: Body> Ahead<B> {
@@ -182,6 +136,51 @@ impl<B: Body> Body for Ahead<B> {
     }
 }
 
+impl<B: Body> Body for Source<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    #[inline(always)]
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match self.project() {
+            SourceProj::AsItComes { body } => body.poll_frame(cx),
+            SourceProj::Ahead { ahead } => next_ahead(ahead, cx),
+        }
+    }
+
+    #[inline(always)]
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::AsItComes { body } => body.is_end_stream(),
+            Self::Ahead { ahead } => is_end_ahead(ahead),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::AsItComes { body } => body.size_hint(),
+            Self::Ahead { ahead } => ahead.size_hint(),
+        }
+    }
+}
+
+// Hardly any body is one of these: their reading stays out of that of all others.
+#[cold]
+fn next_ahead<B: Body>(
+    ahead: &mut Pin<Box<Ahead<B>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Piece<B>>> {
+    ahead.as_mut().poll_frame(cx)
+}
+
+#[cold]
+fn is_end_ahead<B: Body>(ahead: &Ahead<B>) -> bool {
+    ahead.is_end_stream()
+}
+
 impl<B: Body> fmt::Debug for Ahead<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ahead").field("pieces", &self.read.len()).finish_non_exhaustive()
@@ -239,11 +238,11 @@ mod tests {
     fn read(body: &mut Source<Pieces>) -> Vec<String> {
         let mut said = Vec::new();
         loop {
-            said.push(match Pin::new(&mut *body).poll_piece(&mut cx()) {
+            said.push(match Pin::new(&mut *body).poll_frame(&mut cx()) {
                 Poll::Pending => "pending".to_owned(),
-                Poll::Ready((None, _)) => return said,
-                Poll::Ready((Some(Err(error)), _)) => error.to_string(),
-                Poll::Ready((Some(Ok(frame)), _)) => match frame.into_data() {
+                Poll::Ready(None) => return said,
+                Poll::Ready(Some(Err(error))) => error.to_string(),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => String::from_utf8_lossy(&data).into_owned(),
                     Err(_) => "trailers".to_owned(),
                 },

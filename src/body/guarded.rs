@@ -117,8 +117,12 @@ impl<B: Body, G: Settle> Body for Guarded<B, G> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let (frame, ended) = ready!(this.body.poll_piece(cx));
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        let ended = match &frame {
+            Some(Ok(_)) => this.body.is_end_stream(),
+            Some(Err(_)) | None => true,
+        };
         if ended {
             let broken = matches!(frame, Some(Err(_)));
             finish(this.open, this.guard, broken);

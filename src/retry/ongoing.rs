@@ -28,10 +28,6 @@ pub(super) struct Ongoing<P, T, K> {
     repeatable: bool,
     /// The attempt under way; the first is 1.
     number: u32,
-    /// How many of them a server that works turned away unlooked at: they count as none.
-    turned_away: u32,
-    /// How many of them were made beneath, in a race with another that counts.
-    hedged: u32,
     /// Why the attempt under way was made.
     kind: AttemptKind,
     tried: Tried,
@@ -95,8 +91,6 @@ impl<P, T, K> Ongoing<P, T, K> {
             route,
             repeatable,
             number: 1,
-            turned_away: 0,
-            hedged: 0,
             kind: AttemptKind::First,
             tried,
             trail: Trail::new(),
@@ -227,9 +221,15 @@ where
         shared: &Shared<Cl>,
     ) -> Result<(Duration, Option<Withdrawal>), StopReason> {
         let config = &shared.config;
+        let made = |what: fn(AttemptKind) -> bool| {
+            let made = self.history.iter().filter(|attempt| what(attempt.kind)).count();
+            u32::try_from(made).unwrap_or(u32::MAX)
+        };
+        let turned_away = made(|kind| kind == AttemptKind::Transparent);
         let failure = Failure {
             verdict,
-            attempt: self.number - self.turned_away - self.hedged,
+            // Who was turned away unlooked at, or raced another beneath, counts as none.
+            attempt: made(|kind| !matches!(kind, AttemptKind::Transparent | AttemptKind::Hedge)),
             repeatable: self.repeatable,
             replayable: self.replayer.as_ref().is_some_and(Replayer::can_attempt),
             balanced: self.trail.target().is_some(),
@@ -240,12 +240,9 @@ where
             deadline: self.asked.deadline,
         };
         let (draw, policy) = (config.entropy.unit(), config.policies.of(self.route));
-        let transparent = policy.decide_transparent(failure, self.turned_away, draw);
+        let transparent = policy.decide_transparent(failure, turned_away, draw);
         self.kind = match transparent {
-            Some(Decision::Retry { .. }) => {
-                self.turned_away += 1;
-                AttemptKind::Transparent
-            }
+            Some(Decision::Retry { .. }) => AttemptKind::Transparent,
             _ => AttemptKind::Retry,
         };
         match transparent.unwrap_or_else(|| policy.decide(failure, draw)) {
@@ -357,7 +354,6 @@ where
             self.number = number;
             self.history.push(attempt);
         }
-        self.hedged += self.number - first;
     }
 
     pub(super) fn finish<Cl>(
