@@ -123,6 +123,7 @@ mod error;
 mod future;
 mod layer;
 mod ongoing;
+mod outcome;
 mod policies;
 mod service;
 mod state;

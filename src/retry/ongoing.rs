@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Decision, GaveUp, StopReason, layer::Shared, state::Failure};
+use super::{
+    Decision, GaveUp, StopReason,
+    layer::Shared,
+    outcome::{Answer, Ended, Last},
+    state::Failure,
+};
 use crate::{
     algo::bucket::Withdrawal,
     budget::Deposit,
@@ -14,7 +19,7 @@ use crate::{
         Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Raced, Replay, Replayer, Trail,
         Tried, Words, apart, is_repeatable, mark_sent_before, mark_unsent,
     },
-    classify::{Blame, Classify, Sent, Settle, Verdict},
+    classify::{Classify, Sent, Settle, Verdict},
     error::{BoxError, find},
     event::Event,
     time::{after, now},
@@ -39,22 +44,6 @@ pub(super) struct Ongoing<P, T, K> {
     /// The last outcome; a refusal by this program itself takes the place of no real one.
     // In a box, so that no call that succeeds at once makes room for it.
     last: Option<Box<Last<T, K>>>,
-}
-
-/// How an attempt ended.
-struct Last<T, K> {
-    result: Result<Answer<T, K>, BoxError>,
-    verdict: Verdict,
-}
-
-/// A response.
-enum Answer<T, K> {
-    AsItCame(T),
-    /// Put aside, to be read while the call backs off. `more`: there is more to be read.
-    Aside {
-        answer: K,
-        more: bool,
-    },
 }
 
 /// What a call says of itself.
@@ -124,13 +113,6 @@ impl<P, T, K> Ongoing<P, T, K> {
     pub(super) fn is_first_try(&self) -> bool {
         self.history.is_empty()
     }
-}
-
-/// How a call ended.
-pub(super) struct Ended<T, K> {
-    last: Last<T, K>,
-    /// Why there was no further attempt, unless it succeeded.
-    reason: Option<StopReason>,
 }
 
 impl<P, T, K> Ongoing<P, T, K>
@@ -388,33 +370,5 @@ where
                 Err(GaveUp::new(error, verdict, attempts.unwrap_or_default(), reason).into())
             }
         }
-    }
-}
-
-impl<T, K> Last<T, K> {
-    /// A refusal by this program itself: nothing was sent, nobody is to blame.
-    fn is_local(&self) -> bool {
-        let Verdict { blame, sent, .. } = self.verdict;
-        self.result.is_err() && blame == Blame::Nobody && sent == Sent::No
-    }
-
-    /// The same, put aside while another attempt is made.
-    fn aside<Cl>(self, shared: &Shared<Cl>) -> Self
-    where
-        Cl: Classify<T, Guarded<Deposit> = K>,
-    {
-        let Self { result, verdict } = self;
-        let result = result.map(|answer| match answer {
-            Answer::AsItCame(response) => {
-                // What this failure costs is settled when it is known whether it ends the call.
-                let (nothing, limit) = (Deposit::new(None, None), shared.config.drain_limit);
-                match shared.classifier.set_aside(response, verdict, nothing, limit) {
-                    Ok(answer) => Answer::Aside { answer, more: true },
-                    Err(response) => Answer::AsItCame(response),
-                }
-            }
-            aside => aside,
-        });
-        Self { result, verdict }
     }
 }
