@@ -51,6 +51,10 @@ impl<B: Body> Classify<Response<B>> for OwnWords {
         Some(response.status().as_u16())
     }
 
+    fn attempts(&self, response: &Response<B>) -> Option<Attempts> {
+        self.0.attempts(response)
+    }
+
     fn annotate(&self, response: &mut Response<B>, attempts: Attempts) {
         self.0.annotate(response, attempts);
     }

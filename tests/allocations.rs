@@ -368,7 +368,7 @@ fn a_retry_adds_the_copy_of_the_request() {
     assert_eq!(allocations(over, headers(2)), 1);
     assert_eq!(allocations(over, headers(6)), 1);
     let once = || {
-        let config = RetryConfig::new().max_attempts(1).expect("one is enough");
+        let config = RetryConfig::new().max_attempts(1).expect("one is enough").transparent(false);
         RetryLayer::new(config, HttpClassifier::new()).layer(Leaf)
     };
     assert_eq!(allocations(once, headers(6)), 0, "what is made once is not copied");

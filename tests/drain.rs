@@ -130,8 +130,7 @@ async fn serve(
 }
 
 fn config() -> RetryConfig {
-    let backoff = Backoff::fixed(PAUSE).and_then(|backoff| Ok(backoff.spread(1.0, 1.0)));
-    let backoff = backoff.expect("sound").expect("sound");
+    let backoff = Backoff::fixed(PAUSE).expect("no zero").spread(1.0, 1.0).expect("sound");
     RetryConfig::new().backoff(backoff).max_attempts(2).expect("two is a number")
 }
 

@@ -21,7 +21,10 @@ use buttress::{
     },
     body::{Body, ReplayBody},
     budget::Budget,
-    call::{AttemptKind, Attempts, Call, Outcome, Target, Words, mark_handed_over, mark_target},
+    call::{
+        self, AttemptKind, Attempts, Call, Outcome, Raced, Target, Words, mark_handed_over,
+        mark_target,
+    },
     classify::{HttpClassifier, Sent, Verdict},
     endpoint::{EndpointKey, Refusal},
     find,
@@ -677,9 +680,20 @@ async fn a_response_tells_of_both_attempts_and_of_who_lost() -> Result<(), BoxEr
 
 // --- Beneath retry ----------------------------------------------------------------------------
 
+/// Number, kind and outcome.
+fn told(attempts: &[call::Attempt]) -> Vec<(u32, AttemptKind, Outcome)> {
+    let tell = |attempt: &call::Attempt| (attempt.number, attempt.kind, attempt.outcome.clone());
+    attempts.iter().map(tell).collect()
+}
+
+fn status(code: u16) -> Outcome {
+    Outcome::Response(Some(code))
+}
+
 #[tokio::test(start_paused = true)]
-async fn two_that_failed_are_one_attempt_to_a_retry_which_goes_to_a_third_endpoint()
+async fn two_that_failed_are_one_attempt_to_a_retry_which_goes_to_a_third_endpoint_and_tells_of_all()
 -> Result<(), BoxError> {
+    use AttemptKind::{First, Hedge, Retry};
     let leaf = Leaf::new([(60, Status(500)), (40, Status(503)), (10, Status(200))]);
     let targets = leaf.targets(3);
     let budget = without_floor(500);
@@ -687,12 +701,56 @@ async fn two_that_failed_are_one_attempt_to_a_retry_which_goes_to_a_third_endpoi
     let stack = layer.layer(hedge(after_delay().budget(budget.clone())).layer(leaf.clone()));
     let response = stack.oneshot(get()).await?;
     let attempts = response.extensions().get::<Attempts>().ok_or("it was retried")?;
-    assert_eq!((response.status().as_u16(), attempts.len(), leaf.calls()), (200, 2, 3));
-    // The more telling of the two, and from where it came.
-    assert_eq!(attempts[0].outcome, Outcome::Response(Some(500)));
-    assert_eq!(attempts[0].target, Some(targets[0]));
+    assert_eq!((response.status().as_u16(), leaf.calls()), (200, 3));
+    let all = [(1, First, status(500)), (2, Hedge, status(503)), (3, Retry, status(200))];
+    assert_eq!(told(attempts), all);
+    let went: Vec<_> = attempts.iter().map(|attempt| attempt.target).collect();
+    assert_eq!(went, targets.into_iter().map(Some).collect::<Vec<_>>());
+    assert!(attempts[2].backoff > Duration::ZERO && attempts[1].backoff == DELAY);
     // The hedge lost and is paid; the retry succeeded and is not.
     assert_eq!(budget.balance(), 486);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_hedged_in_its_turn_goes_on_counting() -> Result<(), BoxError> {
+    use AttemptKind::{First, Hedge, Retry};
+    // Not a 503: an overloaded service is not hedged.
+    let leaf = Leaf::new([(10, Status(500)), (0, Hang), (10, Status(200))]);
+    let stack = RetryLayer::new(retry(2), HttpClassifier::new())
+        .layer(hedge(after_delay()).layer(leaf.clone()));
+    let response = stack.oneshot(get()).await?;
+    let attempts = response.extensions().get::<Attempts>().ok_or("it was retried")?;
+    let [first, second, third] = &told(attempts)[..] else { panic!("{attempts:?}") };
+    assert_eq!((first, third), (&(1, First, status(500)), &(3, Hedge, status(200))));
+    assert_eq!((second.0, second.1), (2, Retry));
+    assert_eq!(attempts[1].verdict, Verdict::CANCELLED);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_two_that_raced_are_both_told_and_count_as_one() -> Result<(), BoxError> {
+    use AttemptKind::{First, Hedge, Retry};
+    let leaf = Leaf::new([(60, reset()), (40, reset()), (60, reset()), (40, Status(500))]);
+    let stack = RetryLayer::new(retry(2), HttpClassifier::new())
+        .layer(hedge(after_delay()).layer(leaf.clone()));
+    let response = stack.oneshot(get()).await?;
+    assert_eq!((response.status().as_u16(), leaf.calls()), (500, 4));
+    let attempts = response.extensions().get::<Attempts>().ok_or("it was retried")?;
+    let kinds: Vec<_> = told(attempts).into_iter().map(|(n, kind, _)| (n, kind)).collect();
+    assert_eq!(kinds, [(1, First), (2, Hedge), (3, Retry), (4, Hedge)]);
+
+    let leaf = Leaf::new([(60, reset()), (40, reset())]);
+    let race = hedge(after_delay()).layer(leaf);
+    let error = race.clone().oneshot(get()).await.expect_err("both failed");
+    let raced: &Raced = find(&*error).ok_or("it tells of both")?;
+    assert_eq!(raced.attempts().len(), 2);
+    let leaf = Leaf::new([(60, reset()), (40, reset())]);
+    let stack =
+        RetryLayer::new(retry(1), HttpClassifier::new()).layer(hedge(after_delay()).layer(leaf));
+    let error = stack.oneshot(get()).await.expect_err("both failed");
+    let gave_up: &GaveUp = find(&*error).ok_or("the retry gave up")?;
+    assert_eq!((gave_up.attempts().len(), gave_up.attempts()[1].kind), (2, Hedge));
     Ok(())
 }
 

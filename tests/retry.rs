@@ -25,7 +25,10 @@ use buttress::{
         AttemptKind, Attempts, Call, Cloning, Outcome, Replay, Target, Trail, Words,
         mark_handed_over, mark_target, mark_unsent,
     },
-    classify::{HttpClassifier, Mark, PlainClassifier, Pushback, Sent, verdict_on_error},
+    classify::{
+        Blame, HttpClassifier, Mark, PlainClassifier, Pushback, Retry, Sent, Verdict,
+        verdict_on_error,
+    },
     endpoint::{EndpointKey, Refusal},
     find,
     retry::{Budget, GaveUp, LivePolicy, Policy, RetryConfig, RetryLayer, StopReason},
@@ -517,6 +520,63 @@ async fn a_refusal_by_this_program_does_not_hide_an_earlier_answer() {
     assert!(find::<Refusal>(&*error).is_none());
 }
 
+/// A body that keeps the guard of a connection until its end, and comes in pieces.
+struct Slow {
+    pieces: VecDeque<&'static str>,
+    pause: Pin<Box<tokio::time::Sleep>>,
+    connection: Option<Arc<()>>,
+}
+
+impl http_body::Body for Slow {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        std::task::ready!(self.pause.as_mut().poll(cx));
+        let Some(piece) = self.pieces.pop_front() else {
+            self.connection = None;
+            return Poll::Ready(None);
+        };
+        self.pause = Box::pin(tokio::time::sleep(5 * MS));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(piece)))))
+    }
+}
+
+fn slow(connection: &Arc<()>) -> Act {
+    let pieces = ["sorry, ", "not ", "now"].into();
+    let pause = Box::pin(tokio::time::sleep(5 * MS));
+    let body = Body::new(Slow { pieces, pause, connection: Some(Arc::clone(connection)) });
+    Answer(Response::builder().status(503).body(body).expect("a response"))
+}
+
+/// Long enough for the slow body to be read, or not.
+fn waiting(pause: Duration) -> RetryConfig {
+    let backoff = Backoff::fixed(pause).expect("no zero").spread(1.0, 1.0).expect("sound");
+    config().backoff(backoff)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_read_between_attempts_is_handed_out_whole_if_no_other_comes() {
+    for (pause, read) in [(100 * MS, true), (12 * MS, false)] {
+        for limit in [0, 1024] {
+            let connection = Arc::new(());
+            let leaf = Leaf::new([slow(&connection), Fail(Refusal::indefinite().into())]);
+            let mut service = stack(&leaf, waiting(pause).drain_limit(limit));
+            let start = now();
+            let response = call(&mut service, get()).await.expect("the real response");
+            assert!(now() - start <= pause + MS, "nobody waits for it");
+            let free = Arc::strong_count(&connection) == 1;
+            assert_eq!(free, read && limit > 0, "after {pause:?}, up to {limit}");
+            assert_eq!((response.status().as_u16(), attempts(&response).len()), (503, 2));
+            let body = response.into_body().collect().await.expect("it is whole").to_bytes();
+            assert_eq!(body, "sorry, not now");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn where_all_was_refused_the_caller_gets_the_latest_refusal() {
     let (early, late) = (breaker_open(SECOND), breaker_open(30 * SECOND));
@@ -528,6 +588,35 @@ async fn where_all_was_refused_the_caller_gets_the_latest_refusal() {
     assert_eq!(gave_up(&error).sent(), Sent::No);
     assert_eq!(gave_up(&error).reason(), StopReason::Unavailable);
     assert!(now() - start <= 2 * SECOND, "it does not wait to be refused again");
+}
+
+// --- Turned away -----------------------------------------------------------------------------------
+
+/// A server that works has not looked at it.
+fn turned_away() -> Act {
+    let verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent);
+    Fail(Mark::new(verdict).into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_turned_away_is_sent_again_however_many_attempts_there_may_be() {
+    let once = || config().max_attempts(1).expect("one is a number");
+    let post = || with_words(request(Method::POST), Words::new().deadline(now() + 60 * SECOND));
+    let leaf = Leaf::new((0..12).map(|_| turned_away()));
+    let response = call(&mut stack(&leaf, once()), post()).await.expect("at last");
+    assert_eq!((leaf.attempts(), attempts(&response).len()), (13, 13));
+    let gaps = leaf.gaps();
+    assert_eq!(gaps[0], Duration::ZERO);
+    assert!(gaps.iter().all(|&gap| gap <= SECOND + MS), "{gaps:?}");
+
+    let leaf = Leaf::new([turned_away(), reset()]);
+    call(&mut stack(&leaf, once()), post()).await.expect_err("there is one attempt");
+    assert_eq!(leaf.attempts(), 2);
+
+    let leaf = Leaf::new([turned_away()]);
+    let error = call(&mut stack(&leaf, once().transparent(false)), post()).await;
+    let error = error.expect_err("it is switched off");
+    assert_eq!((leaf.attempts(), gave_up(&error).reason()), (1, StopReason::Exhausted));
 }
 
 // --- Who pays -----------------------------------------------------------------------------------------

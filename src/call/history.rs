@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use super::{AttemptKind, Target};
 use crate::{
     classify::{Mark, Marked, Verdict},
-    error::sources,
+    error::{BoxError, sources},
 };
 
 /// One attempt of a call.
@@ -72,15 +72,32 @@ impl fmt::Display for Attempt {
 }
 
 /// The attempts of a call, in order. A response of a [`Retry`](crate::retry::Retry) carries them
-/// in its extensions unless the first attempt succeeded, and so does each of its errors.
+/// in its extensions unless the first attempt succeeded, and so does each of its errors. So does
+/// one of a [`Hedge`](crate::hedge::Hedge) that two attempts raced for.
 #[derive(Clone, Debug, Default)]
-pub struct Attempts(Arc<Vec<Attempt>>);
+pub struct Attempts {
+    list: Arc<Vec<Attempt>>,
+    raced: bool,
+}
 
 impl Attempts {
-    /// The attempts in order.
+    /// The attempts in order, of a call that is over.
     #[must_use]
     pub fn new(attempts: Vec<Attempt>) -> Self {
-        Self(Arc::new(attempts))
+        Self { list: Arc::new(attempts), raced: false }
+    }
+
+    /// Attempts that raced each other, after which others may be made.
+    pub(crate) fn raced(attempts: Vec<Attempt>) -> Self {
+        Self { list: Arc::new(attempts), raced: true }
+    }
+
+    /// Whether a retry decided that no other attempt follows these. A failure that carries them is
+    /// not to be tried again then, or layered retries multiply. It is not so of two that raced
+    /// each other.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        !self.raced
     }
 }
 
@@ -88,6 +105,38 @@ impl std::ops::Deref for Attempts {
     type Target = [Attempt];
 
     fn deref(&self) -> &[Attempt] {
-        &self.0
+        &self.list
+    }
+}
+
+/// Two attempts of a call raced each other, and both failed. The source is the more telling of
+/// their errors, and its verdict holds.
+#[derive(Debug)]
+pub struct Raced {
+    attempts: Attempts,
+    source: BoxError,
+}
+
+impl Raced {
+    pub(crate) const fn new(attempts: Attempts, source: BoxError) -> Self {
+        Self { attempts, source }
+    }
+
+    /// Both attempts.
+    #[must_use]
+    pub const fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+}
+
+impl fmt::Display for Raced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("two attempts raced each other, and both failed")
+    }
+}
+
+impl StdError for Raced {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.source)
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use self::{
 pub use self::{
     carrier::{Call, Carrier, HttpHead},
     carry::{Carry, CarryLayer, Uncarry, UncarryLayer},
-    history::{Attempt, Attempts, Outcome},
+    history::{Attempt, Attempts, Outcome, Raced},
     replay::{Cloning, DEFAULT_REPLAY_CAP, HttpReplayer, Replay, Replayer},
     trail::{Stage, Target, Trail, mark_handed_over, mark_target, mark_unknown, mark_unsent},
     words::{Asked, AttemptKind, BodyMode, TraceParent, Tried, Words},

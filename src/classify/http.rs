@@ -94,7 +94,7 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
             return verdict;
         }
         // A retry beneath gave up on it. Layered retries must not multiply.
-        if response.extensions().get::<Attempts>().is_some() {
+        if response.extensions().get().is_some_and(Attempts::is_final) {
             verdict.retry = Retry::Never;
         }
         let headers = response.headers();
@@ -105,6 +105,10 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
 
     fn status(&self, response: &Response<B>) -> Option<u16> {
         Some(response.status().as_u16())
+    }
+
+    fn attempts(&self, response: &Response<B>) -> Option<Attempts> {
+        response.extensions().get().cloned()
     }
 
     fn annotate(&self, response: &mut Response<B>, attempts: Attempts) {

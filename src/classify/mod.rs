@@ -60,6 +60,13 @@ pub trait Classify<Res> {
         None
     }
 
+    /// The history that was left with a response by [`Classify::annotate`], if there is one: a
+    /// retry takes that of two attempts which raced each other into its own.
+    fn attempts(&self, response: &Res) -> Option<Attempts> {
+        let _ = response;
+        None
+    }
+
     /// Leaves the history of a call's attempts with its response, where that can carry it.
     fn annotate(&self, response: &mut Res, attempts: Attempts) {
         let _ = (response, attempts);

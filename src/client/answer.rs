@@ -109,6 +109,10 @@ impl<T, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<C
         self.classifier.status(&answer.response)
     }
 
+    fn attempts(&self, answer: &Answer<T>) -> Option<Attempts> {
+        self.classifier.attempts(&answer.response)
+    }
+
     fn annotate(&self, answer: &mut Answer<T>, attempts: Attempts) {
         self.classifier.annotate(&mut answer.response, attempts);
     }

@@ -72,8 +72,9 @@ pin_project! {
     }
 }
 
-type Retrying<T, Cl> =
-    Ongoing<ParcelReplayer, Answer<T>, <Cl as Classify<Response<Body>>>::Guarded<CallGuard<T>>>;
+type Guarded<T, Cl> = <Cl as Classify<Response<Body>>>::Guarded<CallGuard<T>>;
+
+type Retrying<T, Cl> = Ongoing<ParcelReplayer, Answer<T>, Guarded<T, Cl>>;
 
 type Race<T, Cl> = HedgeFuture<Attempts<T, Cl>, Parcel, AnswerClassifier<Cl>>;
 
@@ -115,13 +116,7 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
         let terms = Terms::of(&mut call, bounds.began());
         // In this order: each is built where it stays.
         Self {
-            retrying: Ongoing::new(
-                terms,
-                match shared.retry.keeps(terms) {
-                    Some(cap) => Some(call.keep(cap)),
-                    None => None,
-                },
-            ),
+            retrying: Ongoing::new(terms, shared.retry.keeps(terms).map(|cap| call.keep(cap))),
             stage: Stage::attempt(call, &shared),
             limited: bounds.limited(),
             lasting: bounds.lasting,
@@ -164,7 +159,7 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
         retrying: &mut Retrying<T, Cl>,
         shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Outcome<Cl::Guarded<CallGuard<T>>>, BoxError>> {
+    ) -> Poll<Result<Outcome<Guarded<T, Cl>>, BoxError>> {
         let (rules, asked) = (&shared.retry, retrying.asked());
         let classifier = rules.classifier();
         loop {

@@ -87,15 +87,16 @@
 //!
 //! # Errors
 //!
-//! Those of the service beneath, as they are. Of two failures, one that a service met comes
+//! Those of the service beneath: as they are, or within [`Raced`](crate::call::Raced) if two
+//! attempts failed. Of two failures, one that a service met comes
 //! before a refusal by this program itself; then the one that is surer that something happened,
 //! then an answer before an error, then one with a pushback.
 //!
 //! # What it tells
 //!
 //! A response that two attempts raced for carries both as its
-//! [`Attempts`](crate::call::Attempts), unless a retry above made further ones and tells of
-//! those.
+//! [`Attempts`](crate::call::Attempts), as does [`Raced`](crate::call::Raced). A retry above
+//! takes them into its own.
 //!
 //! # What it costs
 //!

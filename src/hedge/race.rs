@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     call::{
-        Attempt, AttemptKind, Attempts, Carrier, Outcome, Replayer, Target, Trail,
+        Attempt, AttemptKind, Attempts, Carrier, Outcome, Raced, Replayer, Target, Trail,
         mark_sent_before, mark_target,
     },
     classify::{Classify, Sent, Verdict},
@@ -198,11 +198,7 @@ impl<F, T, Cl> Race<F, T, Cl> {
         } else {
             return None;
         };
-        let history = match winner {
-            // A failure is for the retry above, which writes its own.
-            Winner::Neither => None,
-            _ => self.history(watch, first_trail),
-        };
+        let history = self.history(watch, first_trail);
         let mut this = self.project();
         // The loser frees what it holds before anybody sees the winner's response.
         this.attempt.set(None);
@@ -212,8 +208,8 @@ impl<F, T, Cl> Race<F, T, Cl> {
             (Winner::Neither, Some(first), Some(second)) => more_telling(first, second),
             (_, first, _) => first?,
         };
-        if let (Some(history), Ok(response)) = (history, &mut decided.result) {
-            watch.shared.classifier.annotate(response, history);
+        if let Some(history) = history {
+            decided.result = tell(decided.result, history, &watch.shared.classifier);
         }
         Some(decided)
     }
@@ -248,7 +244,24 @@ impl<F, T, Cl> Race<F, T, Cl> {
         (first.number, first.kind) = (number - 1, self.kind);
         let mut second = attempt(&self.second, &self.trail, self.began);
         second.backoff = self.began.saturating_duration_since(watch.began);
-        Some(Attempts::new(vec![first, second]))
+        Some(Attempts::raced(vec![first, second]))
+    }
+}
+
+/// Leaves the history of a race with its result, for the retry above and for the caller.
+fn tell<T>(
+    result: Result<T, BoxError>,
+    history: Attempts,
+    classifier: &impl Classify<T>,
+) -> Result<T, BoxError> {
+    match result {
+        // A retry beneath has told of its own, and given up.
+        Ok(response) if classifier.attempts(&response).is_some() => Ok(response),
+        Ok(mut response) => {
+            classifier.annotate(&mut response, history);
+            Ok(response)
+        }
+        Err(error) => Err(Raced::new(history, error).into()),
     }
 }
 

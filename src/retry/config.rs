@@ -49,7 +49,9 @@ impl RetryConfig {
         }
     }
 
-    /// How many attempts a call may take, the first included. 1 means no retry.
+    /// How many attempts a call may take, the first included. 1 means no retry, but for what was
+    /// [turned away unprocessed](super#unprocessed), and counts as no attempt: see
+    /// [`transparent`](Self::transparent).
     ///
     /// # Errors
     ///
@@ -57,6 +59,15 @@ impl RetryConfig {
     pub fn max_attempts(mut self, attempts: u32) -> Result<Self, InvalidRetry> {
         self.policies.own.max_attempts = NonZeroU32::new(attempts).ok_or(InvalidRetry)?;
         Ok(self)
+    }
+
+    /// Whether what a server that works has provably not looked at is sent again, whatever its
+    /// method and however many attempts there may be (default: yes). A call that may make one
+    /// attempt, and none of these, keeps no copy of its request.
+    #[must_use]
+    pub const fn transparent(mut self, again: bool) -> Self {
+        self.policies.own.transparent = again;
+        self
     }
 
     /// How long to wait before another attempt.

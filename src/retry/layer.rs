@@ -50,7 +50,7 @@ impl<Cl> Rules<Cl> {
     #[inline]
     pub(crate) fn keeps(&self, terms: Terms) -> Option<usize> {
         let policy = self.config.policies.of(terms.route());
-        (policy.max_attempts.get() > 1).then_some(self.config.replay_cap)
+        (policy.max_attempts.get() > 1 || policy.transparent).then_some(self.config.replay_cap)
     }
 
     /// What the success of a first try pays in.

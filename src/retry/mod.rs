@@ -48,6 +48,7 @@
 //! | backoff | full jitter, [50 ms](crate::algo::backoff::DEFAULT_BASE) doubling to [20 s](crate::algo::backoff::DEFAULT_CAP) | base above 0, at most the cap | AWS, retry 2.1 |
 //! | budget | [500 tokens](crate::algo::bucket::Tariff), 14 a retry | | AWS, retry 2.1 |
 //! | body kept for replay | [64 KiB](DEFAULT_REPLAY_CAP) | 0 and more | covers nearly every call that is not an upload |
+//! | answer read between attempts | [16 KiB](DEFAULT_DRAIN_LIMIT) | 0 and more | Chromium; error pages are shorter |
 //! | wait that the service may ask for | [5 s](DEFAULT_PUSHBACK_CAP) above our own | 0 and more | AWS, retry 2.1 |
 //!
 //! # `Retry-After`
@@ -64,9 +65,28 @@
 //! A request that a server which works has provably not looked at (HTTP/2's `REFUSED_STREAM`, a
 //! stream above the last id of a `GOAWAY`, a pooled connection that had died) is sent again
 //! whatever its method, and counts as no attempt and costs no budget: the first time at once,
-//! then after the backoff, until the deadline (gRPC's transparent retries, proposal A6, stop
-//! after the first). A server that closes each connection after so many requests does that to
-//! many calls a second.
+//! then after the backoff, of [a second](LONGEST_TRANSPARENT_WAIT) at most, until the deadline
+//! (gRPC's transparent retries, proposal A6, stop after the first). A server that closes each
+//! connection after so many requests does that to many calls a second. A call that may make one
+//! attempt is no exception: it has not been made yet. [`RetryConfig::transparent`] switches it
+//! off.
+//!
+//! # The answer that failed
+//!
+//! What is left of its body is read while the call backs off, up to a
+//! [limit](RetryConfig::drain_limit), as an HTTP/1 connection can't be used again before. Nobody
+//! waits for it: when the backoff is over the next attempt is made, over another connection if
+//! need be. An answer that was read to its end has given back its place at its endpoint (the
+//! breaker's permit, the balancer's count) as well; one that is too long or too slow holds them
+//! until the next attempt has ended. It is kept until then, as far as it was read and with the
+//! rest, since it is handed out if that attempt is refused by this program itself, or not made.
+//!
+//! # Above a hedge
+//!
+//! Two attempts that [raced](crate::hedge) each other and failed are one to the limits: to
+//! [`max_attempts`](RetryConfig::max_attempts) and to the backoff. The second was paid for by the
+//! hedge. In the history they are two, and the attempts after them go on counting, to endpoints
+//! that neither went to.
 //!
 //! # Policies of their own
 //!
@@ -103,6 +123,7 @@ mod error;
 mod future;
 mod layer;
 mod ongoing;
+mod outcome;
 mod policies;
 mod service;
 mod state;
@@ -117,7 +138,7 @@ pub use self::{
     layer::RetryLayer,
     policies::LivePolicy,
     service::Retry,
-    state::{Decision, Failure, Policy, StopReason},
+    state::{Decision, Failure, LONGEST_TRANSPARENT_WAIT, Policy, StopReason},
 };
 pub(crate) use self::{
     layer::Rules,

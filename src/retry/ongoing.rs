@@ -6,16 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Decision, GaveUp, StopReason, layer::Rules, state::Failure};
+use super::{
+    Decision, GaveUp, StopReason,
+    layer::Rules,
+    outcome::{Answer, Ended, Last},
+    state::Failure,
+};
 use crate::{
     algo::bucket::Withdrawal,
     budget::Deposit,
     call::{
-        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
-        Words, apart, is_repeatable, mark_sent_before, mark_unsent,
+        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Raced, Replay, Replayer, Trail,
+        Tried, Words, apart, is_repeatable, mark_sent_before, mark_unsent,
     },
-    classify::{Blame, Classify, Sent, Settle, Verdict},
-    error::BoxError,
+    classify::{Classify, Sent, Settle, Verdict},
+    error::{BoxError, find},
     event::Event,
     time::{after, now},
 };
@@ -28,8 +33,6 @@ pub(crate) struct Ongoing<P, T, K> {
     repeatable: bool,
     /// The attempt under way; the first is 1.
     number: u32,
-    /// How many of them a server that works turned away unlooked at: they count as none.
-    turned_away: u32,
     /// Why the attempt under way was made.
     kind: AttemptKind,
     tried: Tried,
@@ -41,22 +44,6 @@ pub(crate) struct Ongoing<P, T, K> {
     /// The last outcome; a refusal by this program itself takes the place of no real one.
     // In a box, so that no call that succeeds at once makes room for it.
     last: Option<Box<Last<T, K>>>,
-}
-
-/// How an attempt ended.
-struct Last<T, K> {
-    result: Result<Answer<T, K>, BoxError>,
-    verdict: Verdict,
-}
-
-/// A response.
-enum Answer<T, K> {
-    AsItCame(T),
-    /// Put aside, to be read while the call backs off. `more`: there is more to be read.
-    Aside {
-        answer: K,
-        more: bool,
-    },
 }
 
 /// What a call says of itself, and when it began.
@@ -105,7 +92,6 @@ impl<P, T, K> Ongoing<P, T, K> {
             route,
             repeatable,
             number: 1,
-            turned_away: 0,
             kind: AttemptKind::First,
             tried,
             trail: Trail::new(),
@@ -139,13 +125,6 @@ impl<P, T, K> Ongoing<P, T, K> {
     pub(crate) fn is_first_try(&self) -> bool {
         self.history.is_empty()
     }
-}
-
-/// How a call ended.
-pub(crate) struct Ended<T, K> {
-    last: Last<T, K>,
-    /// Why there was no further attempt, unless it succeeded.
-    reason: Option<StopReason>,
 }
 
 impl<P, T, K> Ongoing<P, T, K>
@@ -236,9 +215,15 @@ where
         rules: &Rules<Cl>,
     ) -> Result<(Duration, Option<Withdrawal>), StopReason> {
         let config = &rules.config;
+        let made = |what: fn(AttemptKind) -> bool| {
+            let made = self.history.iter().filter(|attempt| what(attempt.kind)).count();
+            u32::try_from(made).unwrap_or(u32::MAX)
+        };
+        let turned_away = made(|kind| kind == AttemptKind::Transparent);
         let failure = Failure {
             verdict,
-            attempt: self.number - self.turned_away,
+            // Who was turned away unlooked at, or raced another beneath, counts as none.
+            attempt: made(|kind| !matches!(kind, AttemptKind::Transparent | AttemptKind::Hedge)),
             repeatable: self.repeatable,
             replayable: self.replayer.as_ref().is_some_and(Replayer::can_attempt),
             balanced: self.trail.target().is_some(),
@@ -249,12 +234,9 @@ where
             deadline: self.asked.deadline,
         };
         let (draw, policy) = (config.entropy.unit(), config.policies.of(self.route));
-        let transparent = policy.decide_transparent(failure, self.turned_away, draw);
+        let transparent = policy.decide_transparent(failure, turned_away, draw);
         self.kind = match transparent {
-            Some(Decision::Retry { .. }) => {
-                self.turned_away += 1;
-                AttemptKind::Transparent
-            }
+            Some(Decision::Retry { .. }) => AttemptKind::Transparent,
             _ => AttemptKind::Retry,
         };
         match transparent.unwrap_or_else(|| policy.decide(failure, draw)) {
@@ -329,6 +311,13 @@ where
         now: Instant,
         classifier: &Cl,
     ) {
+        let raced = match result {
+            Ok(response) => classifier.attempts(response),
+            Err(error) => find::<Raced>(&**error).map(|raced| raced.attempts().clone()),
+        };
+        if let Some(raced) = raced.filter(|raced| !raced.is_final()) {
+            return self.remember_both(&raced);
+        }
         let outcome = match result {
             Ok(response) => Outcome::Response(classifier.status(response)),
             Err(error) => Outcome::of_error(&**error),
@@ -342,6 +331,23 @@ where
             lasted: now.saturating_duration_since(self.began),
             backoff: self.backoff,
         });
+    }
+
+    /// Two attempts raced each other beneath. To the limits they are the one that was made here.
+    fn remember_both(&mut self, raced: &[Attempt]) {
+        let first = self.number;
+        for (number, attempt) in (first..).zip(raced) {
+            let mut attempt = attempt.clone();
+            attempt.number = number;
+            if number == first {
+                (attempt.kind, attempt.backoff) = (self.kind, self.backoff);
+            }
+            if let Some(target) = attempt.target {
+                self.tried.insert(target.key);
+            }
+            self.number = number;
+            self.history.push(attempt);
+        }
     }
 
     pub(crate) fn finish<Cl>(
@@ -376,33 +382,5 @@ where
                 Err(GaveUp::new(error, verdict, attempts.unwrap_or_default(), reason).into())
             }
         }
-    }
-}
-
-impl<T, K> Last<T, K> {
-    /// A refusal by this program itself: nothing was sent, nobody is to blame.
-    fn is_local(&self) -> bool {
-        let Verdict { blame, sent, .. } = self.verdict;
-        self.result.is_err() && blame == Blame::Nobody && sent == Sent::No
-    }
-
-    /// The same, put aside while another attempt is made.
-    fn aside<Cl>(self, rules: &Rules<Cl>) -> Self
-    where
-        Cl: Classify<T, Guarded<Deposit> = K>,
-    {
-        let Self { result, verdict } = self;
-        let result = result.map(|answer| match answer {
-            Answer::AsItCame(response) => {
-                // What this failure costs is settled when it is known whether it ends the call.
-                let (nothing, limit) = (Deposit::new(None, None), rules.config.drain_limit);
-                match rules.classifier.set_aside(response, verdict, nothing, limit) {
-                    Ok(answer) => Answer::Aside { answer, more: true },
-                    Err((response, _)) => Answer::AsItCame(response),
-                }
-            }
-            aside => aside,
-        });
-        Self { result, verdict }
     }
 }

@@ -32,6 +32,9 @@ pub struct Policy {
     pub backoff: Backoff,
     /// How much longer than the backoff the service may make us wait.
     pub pushback_cap: Duration,
+    /// Whether what a server that works turned away unlooked at is sent again, however many
+    /// attempts there may be: see [`decide_transparent`](Self::decide_transparent).
+    pub transparent: bool,
 }
 
 impl Default for Policy {
@@ -40,6 +43,7 @@ impl Default for Policy {
             max_attempts: DEFAULT_ATTEMPTS,
             backoff: Backoff::default(),
             pushback_cap: DEFAULT_PUSHBACK_CAP,
+            transparent: true,
         }
     }
 }
@@ -174,6 +178,12 @@ impl StopReason {
     }
 }
 
+/// The longest wait before what was turned away is sent again. The backoff doubles since a
+/// service that fails may be overloaded, up to 20 s; here it works, and was only closing
+/// connections, of which there is another soon. A second is the longest wait in the policy that
+/// gRPC gives as its example (proposal A6, `maxBackoff`), and what connecting may take.
+pub const LONGEST_TRANSPARENT_WAIT: Duration = Duration::from_secs(1);
+
 /// Jitter on a wait that the service asked for: `U(x, 1.5x)` (Envoy, `RetryPolicy.
 /// RateLimitedRetryBackOff`), so that its callers don't come back together.
 const PUSHBACK_JITTER: f64 = 0.5;
@@ -223,21 +233,27 @@ impl Policy {
     /// policy. Here they go on until the deadline, after the backoff: a server that closes its
     /// connections after so many requests turns the same call away again and again, as long as
     /// others are quicker. Without a deadline nothing would end that, so then it is as in gRPC.
+    /// No wait is longer than [a second](LONGEST_TRANSPARENT_WAIT); where the backoff would be,
+    /// it is spread over the latter half of that.
+    ///
+    /// They are outside of [`max_attempts`](Self::max_attempts): a call that is to be made once
+    /// has not been made yet. [`transparent`](Self::transparent) switches them off.
     ///
     /// Who follows a decision from here counts one more for `before`, and no attempt.
     #[must_use]
     pub fn decide_transparent(&self, failure: Failure, before: u32, draw: f64) -> Option<Decision> {
         let endless = before > 0 && failure.deadline.is_none();
-        // Who asked for one attempt gets one, and its request was not kept for another.
-        let once = self.max_attempts.get() == 1;
-        if !failure.verdict.is_transparent() || endless || once {
+        if !failure.verdict.is_transparent() || endless || !self.transparent {
             return None;
         }
         if !failure.replayable {
             return Some(Decision::Stop(StopReason::NotReplayable));
         }
         let delay = match before.checked_sub(1) {
-            Some(n) => self.backoff.delay(n, draw),
+            Some(n) => {
+                let longest = LONGEST_TRANSPARENT_WAIT.mul_f64(0.5 + draw / 2.0);
+                self.backoff.delay(n, draw).min(longest)
+            }
             None => Duration::ZERO,
         };
         Some(match failure.out_of_time(delay) {
@@ -384,8 +400,23 @@ mod tests {
             let delay = Duration::from_millis(delay);
             assert_eq!(after(before), Some(Decision::Retry { delay, class: Class::Free }));
         }
-        assert_eq!(after(40), Some(Decision::Stop(StopReason::Deadline)));
-        assert_eq!(after(u32::MAX), Some(Decision::Stop(StopReason::Deadline)));
+    }
+
+    #[test]
+    fn what_is_turned_away_many_times_never_waits_for_more_than_a_second() {
+        let policy = Policy::default();
+        let mut patient = turned_away();
+        patient.deadline = Some(patient.now + Duration::from_secs(60));
+        for (before, draw, wait) in [(6, 0.5, 750), (40, 0.0, 0), (40, 0.1, 550), (40, 0.5, 750)] {
+            let decision = policy.decide_transparent(patient, before, draw);
+            let delay = delay(decision.expect("it is one"));
+            assert_eq!(delay, Duration::from_millis(wait), "after {before}, for {draw}");
+        }
+        let longest = delay(policy.decide_transparent(patient, u32::MAX, 0.999).expect("one"));
+        assert!(longest < LONGEST_TRANSPARENT_WAIT);
+        patient.deadline = Some(patient.now + Duration::from_millis(700));
+        let late = policy.decide_transparent(patient, 40, 0.5);
+        assert_eq!(late, Some(Decision::Stop(StopReason::Deadline)));
     }
 
     #[test]
@@ -412,8 +443,11 @@ mod tests {
     }
 
     #[test]
-    fn who_asked_for_one_attempt_gets_one() {
-        let policy = Policy { max_attempts: NonZeroU32::MIN, ..Policy::default() };
+    fn a_call_of_one_attempt_that_was_turned_away_was_not_made_yet() {
+        let mut policy = Policy { max_attempts: NonZeroU32::MIN, ..Policy::default() };
+        let again = Decision::Retry { delay: Duration::ZERO, class: Class::Free };
+        assert_eq!(policy.decide_transparent(turned_away(), 0, 0.0), Some(again));
+        policy.transparent = false;
         assert_eq!(policy.decide_transparent(turned_away(), 0, 0.0), None);
         assert_eq!(policy.decide(turned_away(), 0.0), Decision::Stop(StopReason::Exhausted));
     }

@@ -264,7 +264,10 @@ mod tests {
     }
 
     /// One piece, which is its end; what it holds is counted.
-    struct Held(Option<Bytes>, Arc<()>);
+    struct Held {
+        piece: Option<Bytes>,
+        _counted: Arc<()>,
+    }
 
     impl Body for Held {
         type Data = Bytes;
@@ -274,19 +277,18 @@ mod tests {
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            let Self(piece, _) = &mut *self;
-            Poll::Ready(piece.take().map(|piece| Ok(Frame::data(piece))))
+            Poll::Ready(self.piece.take().map(|piece| Ok(Frame::data(piece))))
         }
 
         fn is_end_stream(&self) -> bool {
-            self.0.is_none()
+            self.piece.is_none()
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_is_freed_at_its_end_though_its_holder_keeps_it() {
         let held = Arc::new(());
-        let body = Held(Some(Bytes::from_static(b"a")), Arc::clone(&held));
+        let body = Held { piece: Some(Bytes::from_static(b"a")), _counted: Arc::clone(&held) };
         let limit = Limit::until(now() + Duration::from_secs(1), now());
         let mut body = pin!(Http::limit(Response::new(body), limit).into_body());
         assert!(matches!(poll_fn(|cx| body.as_mut().poll_frame(cx)).await, Some(Ok(_))));

@@ -200,7 +200,7 @@ impl<B: Body> Classify<Response<B>> for GrpcClassifier {
         let mark = response.extensions().get::<Mark>();
         let mut verdict = mark.map_or(verdict, Mark::verdict);
         // A retry beneath gave up on it. Layered retries must not multiply.
-        if response.extensions().get::<Attempts>().is_some() {
+        if response.extensions().get().is_some_and(Attempts::is_final) {
             verdict.retry = Retry::Never;
         }
         verdict
@@ -210,6 +210,10 @@ impl<B: Body> Classify<Response<B>> for GrpcClassifier {
     fn status(&self, response: &Response<B>) -> Option<u16> {
         let code = GrpcCode::of(response.headers()).map(|code| code.number().into());
         code.or_else(|| Some(response.status().as_u16()))
+    }
+
+    fn attempts(&self, response: &Response<B>) -> Option<Attempts> {
+        response.extensions().get().cloned()
     }
 
     fn annotate(&self, response: &mut Response<B>, attempts: Attempts) {
