@@ -105,6 +105,11 @@ pub struct ServicePermits {
 }
 
 impl Settle for ServicePermits {
+    fn answered(&mut self, head: Verdict) {
+        self.throttle.answered(head);
+        self.breaker.answered(head);
+    }
+
     fn settle(&mut self, verdict: Verdict) {
         self.throttle.settle(verdict);
         self.breaker.settle(verdict);
@@ -228,11 +233,13 @@ where
             Ok(response) => {
                 let verdict = classifier.response(*this.asked, &response);
                 held.answered(verdict);
+                permits.answered(verdict);
                 Ok(classifier.guard(*this.asked, response, verdict, (held, permits)))
             }
             Err(error) => {
                 let verdict = Classify::<Response<Body>>::error(classifier, *this.asked, &*error);
                 let error = failed(error, verdict, held);
+                permits.answered(verdict);
                 permits.settle(verdict);
                 Err(error)
             }
