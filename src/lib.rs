@@ -11,6 +11,7 @@
 //! [`health`]: crate::health
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
+//! [`limit`]: crate::limit
 //! [`observe`]: crate::observe
 //! [`reconcile`]: crate::reconcile
 //! [`refresh`]: crate::refresh
@@ -44,6 +45,7 @@ pub mod grpc;
 pub mod health;
 pub mod hedge;
 pub mod idempotency;
+pub mod limit;
 pub mod observe;
 pub mod reconcile;
 pub mod refresh;
