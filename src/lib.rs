@@ -2,6 +2,7 @@
 //! [`balance`]: crate::balance
 //! [`breaker`]: crate::breaker
 //! [`call`]: crate::call
+//! [`chaos`]: crate::chaos
 //! [`classify`]: crate::classify
 //! [`client`]: crate::client
 //! [`collect`]: crate::collect
@@ -38,6 +39,7 @@ pub mod client;
 // Floor 3: a room for each layer. Rooms never import each other.
 pub mod balance;
 pub mod breaker;
+pub mod chaos;
 pub mod collect;
 pub mod discover;
 pub mod fallback;
