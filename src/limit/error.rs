@@ -58,7 +58,7 @@ impl AtLimit {
 impl fmt::Display for AtLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reason, limit, waited, .. } = self;
-        write!(f, "{limit} calls are under way, which is the limit, and ")?;
+        write!(f, "the limit of {limit} under way is reached: ")?;
         match reason {
             Reason::QueueFull => f.write_str("as many wait as may"),
             Reason::Waited => write!(f, "no place came free within {waited:?}"),
