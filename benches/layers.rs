@@ -7,7 +7,8 @@ use buttress::{
     balance::{Balance, BalanceConfig},
     body::Body,
     breaker::{BreakerConfig, BreakerLayer},
-    call::{Call, Words},
+    call::{Call, UncarryLayer, Words},
+    chaos::{Chaos, ChaosLayer},
     classify::{GrpcClassifier, HttpClassifier},
     collect::CollectLayer,
     endpoint::{Endpoint, Fixed, Open},
@@ -16,6 +17,7 @@ use buttress::{
     grpc::{AttemptHeaderLayer, PeekLayer},
     hedge::{HedgeConfig, HedgeLayer},
     idempotency::IdempotencyLayer,
+    limit::{AdaptiveConfig, LimitConfig, LimitLayer},
     reconcile::{self, ByKey, ReconcileConfig, ReconcileLayer},
     refresh::{Bearer, RefreshConfig, RefreshLayer},
     retry::{RetryConfig, RetryLayer},
@@ -126,6 +128,17 @@ pub(crate) fn others(visit: &mut impl Visit) {
     visit.visit("others", "Collect", || CollectLayer::always().layer(leaf()), lean);
     let throttle = || ThrottleLayer::new(ThrottleConfig::new(), HttpClassifier::new());
     visit.visit("others", "Throttle", || throttle().layer(leaf()), lean);
+    let fixed = || LimitConfig::fixed(10).expect("more than none");
+    let limit = || LimitLayer::new(fixed(), HttpClassifier::new());
+    visit.visit("others", "Limit, fixed", || limit().layer(leaf()), lean);
+    let adaptive = || LimitConfig::adaptive(AdaptiveConfig::new());
+    let limit = || LimitLayer::new(adaptive(), HttpClassifier::new());
+    visit.visit("others", "Limit, adaptive", || limit().layer(leaf()), lean);
+    let chaos = || {
+        let layer = ChaosLayer::new(Chaos::seeded(7));
+        UncarryLayer::new().layer(layer.layer(leaf()))
+    };
+    visit.visit("others", "Chaos, no fault set", chaos, lean);
     let fallback = || {
         let config = FallbackConfig::named("eu");
         let (rule, judge) = (Unavailable::new(), HttpClassifier::new());

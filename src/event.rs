@@ -105,7 +105,7 @@ pub enum Event<'a> {
         /// The new state, as a stable code: `closed`, `open`, `half_open`, `forced_open`,
         /// `forced_closed`.
         state: &'static str,
-        /// Why, as a stable code: `consecutive`, `ratio`, `probe_failed`, `recovered`, ….
+        /// Why, as a stable code: `consecutive`, `ratio`, `slow`, `probe_failed`, `recovered`, ….
         reason: &'static str,
         /// How long it stays open, where it does.
         open_for: Option<Duration>,
@@ -116,6 +116,32 @@ pub enum Event<'a> {
         reason: &'static str,
         /// The probability with which it was refused.
         probability: f64,
+    },
+    /// A call was not sent, since as many are under way as may be.
+    AtLimit {
+        /// The endpoint whose calls are limited, or none for the whole service.
+        endpoint: Option<&'a Endpoint>,
+        /// Why, as a stable code: `queue_full`, `waited`, `deadline`.
+        reason: &'static str,
+        /// How many may be under way.
+        limit: u32,
+    },
+    /// An adaptive limit changed.
+    LimitChanged {
+        /// The endpoint whose calls are limited, or none for the whole service.
+        endpoint: Option<&'a Endpoint>,
+        /// How many calls may be under way from now on.
+        limit: u32,
+        /// Why, as a stable code: `room`, `queue`, `correlation`, `dropped`, `idle`,
+        /// `not_our_doing`.
+        reason: &'static str,
+    },
+    /// A fault that was asked for struck a request.
+    FaultInjected {
+        /// The endpoint, where it is known.
+        endpoint: Option<&'a Endpoint>,
+        /// Which, as a stable code: `delay`, `refused`, `reset`, `answer`, `hang`, `cut_body`, ….
+        fault: &'static str,
     },
     /// A fallback answers in the place of a call that failed.
     FellBack {

@@ -2,6 +2,7 @@
 //! [`balance`]: crate::balance
 //! [`breaker`]: crate::breaker
 //! [`call`]: crate::call
+//! [`chaos`]: crate::chaos
 //! [`classify`]: crate::classify
 //! [`client`]: crate::client
 //! [`collect`]: crate::collect
@@ -11,6 +12,7 @@
 //! [`health`]: crate::health
 //! [`hedge`]: crate::hedge
 //! [`idempotency`]: crate::idempotency
+//! [`limit`]: crate::limit
 //! [`observe`]: crate::observe
 //! [`reconcile`]: crate::reconcile
 //! [`refresh`]: crate::refresh
@@ -37,6 +39,7 @@ pub mod client;
 // Floor 3: a room for each layer. Rooms never import each other.
 pub mod balance;
 pub mod breaker;
+pub mod chaos;
 pub mod collect;
 pub mod discover;
 pub mod fallback;
@@ -44,6 +47,7 @@ pub mod grpc;
 pub mod health;
 pub mod hedge;
 pub mod idempotency;
+pub mod limit;
 pub mod observe;
 pub mod reconcile;
 pub mod refresh;

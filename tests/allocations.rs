@@ -19,6 +19,7 @@ use buttress::{
     body::Body,
     breaker::{BreakerConfig, BreakerLayer},
     call::{Call, CarryLayer, TraceParent, UncarryLayer, Words},
+    chaos::{Chaos, ChaosLayer, Fault},
     classify::{GrpcClassifier, HttpClassifier},
     collect::CollectLayer,
     endpoint::{Endpoint, Fixed, Open},
@@ -29,6 +30,7 @@ use buttress::{
     grpc::{AttemptHeaderLayer, PeekLayer},
     hedge::{Hedge, HedgeConfig, HedgeLayer},
     idempotency::{IdempotencyLayer, server::HonourLayer},
+    limit::{AdaptiveConfig, LimitConfig, LimitLayer},
     reconcile::{self, ByKey, ReconcileConfig, ReconcileLayer},
     refresh::{Bearer, RefreshConfig, RefreshLayer},
     retry::{RetryConfig, RetryLayer},
@@ -223,6 +225,30 @@ fn counting_attempts_adds_room_for_a_header_where_there_is_something_to_count() 
     assert_eq!(allocations(over, attempt(2)), FIRST_HEADER, "the digit is not allocated");
     let off = || AttemptHeaderLayer::optional(None);
     assert_eq!(added(off), (0, 0));
+}
+
+#[test]
+fn a_breaker_that_minds_slow_calls_adds_nothing() {
+    let config = || BreakerConfig::new().slow_calls(Duration::from_secs(1), 50).expect("sound");
+    let breaker = || BreakerLayer::new(config(), HttpClassifier::new());
+    assert_eq!(added(breaker), (0, 0));
+}
+
+#[test]
+fn a_limit_adds_nothing_to_a_call_that_is_let_in_at_once() {
+    let fixed = || LimitConfig::fixed(1).expect("more than none");
+    assert_eq!(added(|| LimitLayer::new(fixed(), HttpClassifier::new())), (0, 0));
+    let adaptive = || LimitConfig::adaptive(AdaptiveConfig::new());
+    assert_eq!(added(|| LimitLayer::new(adaptive(), HttpClassifier::new())), (0, 0));
+}
+
+#[test]
+fn chaos_adds_nothing_where_no_fault_is_set_or_none_strikes() {
+    let chaos = Chaos::seeded(7);
+    let over = |chaos: &Chaos| ChaosLayer::new(chaos.clone()).layer(Leaf);
+    assert_eq!(allocations(|| over(&chaos), plain), 0);
+    chaos.set([Fault::hang().path("/nowhere"), Fault::hang().share(0.0).expect("a share")]);
+    assert_eq!(allocations(|| over(&chaos), plain), 0);
 }
 
 #[test]

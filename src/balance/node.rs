@@ -128,6 +128,7 @@ impl<S, G: Gate> Held<S, G> {
     /// The head, or an error, has come: the round trip is known.
     pub(crate) fn answered(&mut self, verdict: Verdict) {
         self.answered = true;
+        self.permit.answered(verdict);
         self.node.learn(verdict, self.began, now());
     }
 }

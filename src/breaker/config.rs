@@ -34,6 +34,7 @@ pub(super) struct Rules {
     pub(super) consecutive_failures: u32,
     pub(super) failure_percent: u32,
     pub(super) minimum_calls: u32,
+    pub(super) slow: Option<Slow>,
     pub(super) window: Duration,
     pub(super) shortest_open: Duration,
     pub(super) longest_open: Duration,
@@ -41,6 +42,13 @@ pub(super) struct Rules {
     pub(super) probes: u32,
     pub(super) probe_timeout: Duration,
     pub(super) ramp: Duration,
+}
+
+/// From when on a call is slow, and which share of such calls is too much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slow {
+    pub(super) longer_than: Duration,
+    pub(super) percent: u32,
 }
 
 impl BreakerConfig {
@@ -73,6 +81,36 @@ impl BreakerConfig {
             return Err(InvalidBreaker::new("the failure percentage must be between 1 and 100"));
         }
         self.rules.failure_percent = percent;
+        Ok(self)
+    }
+
+    /// Opens when this percentage of the calls in the window took longer than `longer_than`, or
+    /// more (default: never), whether they succeeded or failed. A call lasts until its answer's
+    /// head.
+    ///
+    /// For services that are of no use when they are slow, before timeouts make failures of it
+    /// (resilience4j: `slowCallDurationThreshold`, `slowCallRateThreshold`, whose 60 s and 100 %
+    /// are as good as never). It costs each call a look at the clock.
+    ///
+    /// # Errors
+    ///
+    /// If the time is zero or above a day, or the percentage not between 1 and 100.
+    pub fn slow_calls(
+        mut self,
+        longer_than: Duration,
+        percent: u32,
+    ) -> Result<Self, InvalidBreaker> {
+        if longer_than.is_zero() || longer_than > LONGEST {
+            return Err(InvalidBreaker::new(
+                "the time of a slow call must be above zero and at most a day",
+            ));
+        }
+        if percent == 0 || percent > 100 {
+            return Err(InvalidBreaker::new(
+                "the percentage of slow calls must be between 1 and 100",
+            ));
+        }
+        self.rules.slow = Some(Slow { longer_than, percent });
         Ok(self)
     }
 
@@ -205,6 +243,7 @@ impl Default for Rules {
             consecutive_failures: CONSECUTIVE_FAILURES,
             failure_percent: FAILURE_PERCENT,
             minimum_calls: MINIMUM_CALLS,
+            slow: None,
             window: WINDOW,
             shortest_open: SHORTEST_OPEN,
             longest_open: LONGEST_OPEN,
@@ -261,6 +300,10 @@ mod tests {
             config().failure_percent(0),
             config().failure_percent(101),
             config().minimum_calls(0),
+            config().slow_calls(Duration::ZERO, 50),
+            config().slow_calls(more, 50),
+            config().slow_calls(day, 0),
+            config().slow_calls(day, 101),
             config().window(Duration::from_millis(9)),
             config().window(more),
             config().open_time(Duration::ZERO, day),

@@ -39,6 +39,11 @@ impl Transitions {
         self.length == 0
     }
 
+    /// The latest.
+    pub(super) fn last(&self) -> Option<&Transition> {
+        self.iter().last()
+    }
+
     /// The oldest is forgotten when there is no room.
     pub(super) fn push(&mut self, transition: Transition) {
         if self.length == ROOM {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -10,6 +10,7 @@ use super::{
     config::BreakerConfig,
     event::Transitions,
     state::{Circuit, Opens, State, Ticket},
+    watch::{Watch, Watchers},
 };
 use crate::{
     call::Asked,
@@ -44,10 +45,19 @@ pub struct Breaker {
 struct Shared {
     /// What most calls read, on a cache line that outcomes don't write.
     mirror: Padded<Mirror>,
-    circuit: Padded<Mutex<Circuit>>,
+    circuit: Padded<Mutex<Guarded>>,
+    /// Whether it matters how long calls take.
+    timed: bool,
     entropy: Entropy,
     observer: Observer,
     endpoint: Option<Endpoint>,
+}
+
+/// What is behind the lock.
+struct Guarded {
+    circuit: Circuit,
+    /// None until somebody watches.
+    watchers: Option<Watchers>,
 }
 
 impl Breaker {
@@ -66,7 +76,8 @@ impl Breaker {
         Self {
             shared: Arc::new(Shared {
                 mirror: Padded(mirror),
-                circuit: Padded(Mutex::new(circuit)),
+                circuit: Padded(Mutex::new(Guarded { circuit, watchers: None })),
+                timed: config.rules.slow.is_some(),
                 entropy: entropy.fork(),
                 observer: config.observer,
                 endpoint: config.endpoint,
@@ -102,6 +113,31 @@ impl Breaker {
         })
     }
 
+    /// Watches its state from now on. Any number may.
+    ///
+    /// ```
+    /// use buttress::breaker::{Breaker, BreakerConfig, State};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let breaker = Breaker::new(BreakerConfig::new());
+    /// let mut watch = breaker.watch();
+    /// breaker.force_open();
+    /// assert_eq!(watch.changed().await, Some(State::ForcedOpen));
+    /// drop(breaker);
+    /// assert_eq!(watch.changed().await, None);
+    /// # }
+    /// ```
+    pub fn watch(&self) -> Watch {
+        // What is due is done first, so that the watch begins with what is.
+        let _ = self.state();
+        let mut guarded = lock(&self.shared.circuit);
+        let Guarded { circuit, watchers } = &mut *guarded;
+        let present = || Watchers::new(circuit.generation(), circuit.state());
+        let told = watchers.get_or_insert_with(present).subscribe();
+        drop(guarded);
+        Watch::new(told, WeakBreaker(Arc::downgrade(&self.shared)))
+    }
+
     /// Admits a call. While the breaker is closed and out of its ramp this is one atomic load,
     /// for admitting changes nothing then; the clock is not read.
     pub(crate) fn enter(
@@ -110,11 +146,11 @@ impl Breaker {
         now: impl FnOnce() -> Instant,
     ) -> Result<Permit, Refusal> {
         if let Some(ticket) = self.shared.mirror.admit() {
-            return Ok(self.permit(ticket, asked));
+            return Ok(self.permit(ticket, asked, now));
         }
         let now = now();
         let ticket = self.change(|circuit, draw| circuit.admit(now, draw))?;
-        Ok(self.permit(ticket, asked))
+        Ok(self.permit(ticket, asked, || now))
     }
 
     /// Whether calls are refused at present, as far as a glance can tell. The clock is read only
@@ -129,22 +165,34 @@ impl Breaker {
         self.change(|circuit, _| circuit.refusal(now))
     }
 
-    fn permit(&self, ticket: Ticket, asked: Asked) -> Permit {
-        Permit { breaker: self.clone(), ticket: Some(ticket), deadline: asked.deadline }
+    fn permit(&self, ticket: Ticket, asked: Asked, now: impl FnOnce() -> Instant) -> Permit {
+        Permit {
+            breaker: self.clone(),
+            ticket: Some(ticket),
+            deadline: asked.deadline,
+            began: self.shared.timed.then(now),
+        }
     }
 
     /// Changes the circuit, and reports that when the lock is free again.
     fn change<T>(&self, change: impl FnOnce(&mut Circuit, &mut dyn FnMut() -> f64) -> T) -> T {
         let shared = &*self.shared;
-        let (result, transitions) = {
-            let mut circuit = lock(&shared.circuit);
-            let result = change(&mut circuit, &mut || shared.entropy.unit());
-            shared.mirror.follow(&circuit);
-            let changed = circuit.has_changed();
-            (result, changed.then(|| circuit.take_transitions()))
+        let (result, news) = {
+            let mut guarded = lock(&shared.circuit);
+            let Guarded { circuit, watchers } = &mut *guarded;
+            let result = change(circuit, &mut || shared.entropy.unit());
+            shared.mirror.follow(circuit);
+            let news = circuit
+                .has_changed()
+                .then(|| (circuit.take_transitions(), circuit.generation(), watchers.clone()));
+            (result, news)
         };
-        if let Some(transitions) = transitions {
+        if let Some((transitions, generation, watchers)) = news {
             shared.report(&transitions);
+            // Outside of the lock, since it wakes tasks.
+            if let (Some(watchers), Some(last)) = (watchers, transitions.last()) {
+                watchers.tell(generation, last.state);
+            }
         }
         result
     }
@@ -164,6 +212,16 @@ impl Shared {
     }
 }
 
+/// A breaker that may be gone.
+#[derive(Clone)]
+pub(super) struct WeakBreaker(Weak<Shared>);
+
+impl WeakBreaker {
+    pub(super) fn upgrade(&self) -> Option<Breaker> {
+        self.0.upgrade().map(|shared| Breaker { shared })
+    }
+}
+
 impl From<BreakerConfig> for Breaker {
     fn from(config: BreakerConfig) -> Self {
         Self::new(config)
@@ -180,7 +238,7 @@ impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Breaker")
             .field("endpoint", &self.shared.endpoint)
-            .field("state", &lock(&self.shared.circuit).state())
+            .field("state", &lock(&self.shared.circuit).circuit.state())
             .finish_non_exhaustive()
     }
 }
@@ -198,10 +256,10 @@ impl Gate for Breaker {
 
     fn admit_anyway(&self, now: Instant, asked: Asked) -> Permit {
         if let Some(ticket) = self.shared.mirror.admit() {
-            return self.permit(ticket, asked);
+            return self.permit(ticket, asked, || now);
         }
         let ticket = self.change(|circuit, draw| circuit.admit_anyway(now, draw));
-        self.permit(ticket, asked)
+        self.permit(ticket, asked, || now)
     }
 
     fn found_healthy(&self, now: Instant) {
@@ -223,17 +281,35 @@ pub struct Permit {
     /// None once it is settled.
     ticket: Option<Ticket>,
     deadline: Option<Instant>,
+    /// None if nobody asks how long it takes.
+    began: Option<Instant>,
 }
 
 impl Permit {
     fn give_back(&mut self, verdict: Verdict, now: Instant) {
+        self.say_what_it_took(now);
         if let Some(ticket) = self.ticket.take() {
             self.breaker.change(|circuit, draw| circuit.record(ticket, verdict, now, draw));
         }
     }
 }
 
+impl Permit {
+    fn say_what_it_took(&mut self, now: Instant) {
+        if let (Some(began), Some(ticket)) = (self.began, &mut self.ticket) {
+            ticket.took(now.saturating_duration_since(began));
+        }
+    }
+}
+
 impl Settle for Permit {
+    /// What takes long from here on may well be who reads it.
+    fn answered(&mut self, _: Verdict) {
+        if self.began.is_some() {
+            self.say_what_it_took(time::now());
+        }
+    }
+
     fn settle(&mut self, verdict: Verdict) {
         self.give_back(verdict, time::now());
     }

@@ -1,7 +1,7 @@
 //! Circuit breakers: whoever fails is left alone for a while, then tried with care.
 //!
 //! ```text
-//!            5 failures in a row, or half of 20 calls or more
+//!            5 failures in a row, or half of 20 calls or more (or too many slow ones, if asked)
 //!   ┌────────┐ ─────────────────────────────────────────────► ┌──────┐
 //!   │ closed │                                                │ open │ refuses
 //!   └────────┘             a probe failed or timed out        └──────┘
@@ -64,6 +64,7 @@
 //! | [`consecutive_failures`](BreakerConfig::consecutive_failures) | 5 | failures, ≥ 1 | no accident of a service that works; a dead one is left after five calls |
 //! | [`failure_percent`](BreakerConfig::failure_percent) | 50 | % of the calls in the window, 1–100 | a streak misses the one that fails every second call |
 //! | [`minimum_calls`](BreakerConfig::minimum_calls) | 20 | calls in the window, ≥ 1 | a percentage of less is an accident |
+//! | [`slow_calls`](BreakerConfig::slow_calls) | none | > 0, ≤ a day; 1–100 % | slow is no failure by itself; resilience4j's 60 s and 100 % are as good as none |
 //! | [`window`](BreakerConfig::window) | 30 s | 10 ms to a day | slides by tenths, exact to a tenth |
 //! | [`open_time`](BreakerConfig::open_time) | 5 s to 300 s | > 0, ≤ a day | doubles at each opening; half of it is chance, so the first is 2.5 s to 5 s |
 //! | [`stable_period`](BreakerConfig::stable_period) | 60 s | any | closed for so long, it is a new outage: 5 s again |
@@ -84,6 +85,12 @@
 //!
 //! An outcome counts in the state that admitted its call, and not after it: a success from before
 //! it opened closes nothing, a failure from before it closed opens nothing.
+//!
+//! Where [slow calls](BreakerConfig::slow_calls) count, they are a third cause beside the streak
+//! and the percentage, over the same window and the same minimum of calls: every call that counts
+//! is slow or not, whether it failed or not, by the time until its answer's head (until its drop
+//! by us, where there was none). Of the probes as many may be slow as of other calls; with more of
+//! them it opens again.
 //!
 //! A probe that has not ended (its body included, where the verdict waits for that) when its
 //! timeout is over is a failure, and what it says later is late. That is found out when
@@ -108,8 +115,10 @@
 //!
 //! [`Event::Breaker`](crate::Event::Breaker) for every change, after it and outside of the
 //! lock (so two changes at the same time may be heard in either order). Reasons: `consecutive`,
-//! `ratio`, `probe_failed`, `probe_timeout` (open); `waited`, `found_healthy` (half-open);
+//! `ratio`, `slow`, `probe_failed`, `probe_timeout`, `probe_slow` (open); `waited`, `found_healthy` (half-open);
 //! `recovered`, `released` (closed); `forced`.
+//!
+//! [`Breaker::watch`] tells the state to who waits for it, without asking again and again.
 //!
 //! # What it costs
 //!
@@ -125,6 +134,7 @@ mod layer;
 mod ramp;
 mod service;
 mod state;
+mod watch;
 mod weight;
 
 pub use self::{
@@ -136,4 +146,5 @@ pub use self::{
     layer::BreakerLayer,
     service::BreakerService,
     state::{Circuit, State, Ticket},
+    watch::Watch,
 };

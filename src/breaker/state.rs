@@ -8,7 +8,11 @@ use super::{
     ramp::Ramp,
     weight::Weight,
 };
-use crate::{algo::window::Window, classify::Verdict, endpoint::Refusal};
+use crate::{
+    algo::window::{Counts, Window},
+    classify::Verdict,
+    endpoint::Refusal,
+};
 
 /// A circuit breaker as a decision alone: it is told the time and the draws, and is O(1) per
 /// call. [`Breaker`](super::Breaker) is this one behind a lock and a clock.
@@ -36,6 +40,8 @@ pub struct Circuit {
     /// Counts the phases. A ticket of another generation has no say.
     generation: u64,
     window: Window,
+    /// The same of slow calls, where anybody asks for them.
+    slow: Option<Window>,
     /// Failures since the last success.
     streak: u32,
     /// How often it opened since it was stable last.
@@ -88,12 +94,19 @@ impl State {
 pub struct Ticket {
     generation: u64,
     kind: Kind,
+    took: Option<Duration>,
 }
 
 impl Ticket {
+    /// How long the call took, for a circuit that [minds slow calls](BreakerConfig::slow_calls).
+    /// To be said before it is recorded; the first word holds.
+    pub fn took(&mut self, took: Duration) {
+        self.took.get_or_insert(took);
+    }
+
     /// A ticket for a call in a generation that [`Circuit::steady`] gave.
     pub(super) fn steady(generation: u64) -> Option<Self> {
-        (generation != 0).then_some(Self { generation, kind: Kind::Call })
+        (generation != 0).then_some(Self { generation, kind: Kind::Call, took: None })
     }
 }
 
@@ -111,7 +124,7 @@ enum Kind {
 enum Phase {
     Closed { ramp: Option<Ramp> },
     Open { until: Instant },
-    HalfOpen { slots: Slots, succeeded: u32 },
+    HalfOpen { slots: Slots, succeeded: u32, slow: u32 },
     ForcedOpen,
     ForcedClosed,
 }
@@ -130,6 +143,7 @@ impl Circuit {
             // 0 is nobody's: see `steady`.
             generation: 1,
             window: Window::new(rules.window, now),
+            slow: rules.slow.map(|_| Window::new(rules.window, now)),
             streak: 0,
             openings: 0,
             closed_at: now,
@@ -154,7 +168,7 @@ impl Circuit {
                 Kind::Call
             }
             Phase::Open { until } => return Err(Refusal::until(*until, now)),
-            Phase::HalfOpen { slots, succeeded } => {
+            Phase::HalfOpen { slots, succeeded, .. } => {
                 match free_slot(slots, *succeeded, self.rules.probes) {
                     Some(slot) => {
                         slots[slot] = Some(now + self.rules.probe_timeout);
@@ -195,16 +209,25 @@ impl Circuit {
             return;
         }
         let weight = Weight::of(verdict);
+        let rule = self.rules.slow;
+        let is_slow = rule.zip(ticket.took).is_some_and(|(rule, took)| took > rule.longer_than);
         match (ticket.kind, &mut self.phase) {
-            (Kind::Call, Phase::Closed { .. }) => self.count(weight, now, draw),
-            (Kind::Probe { slot }, Phase::HalfOpen { slots, succeeded }) => {
+            (Kind::Call, Phase::Closed { .. }) => self.count(weight, is_slow, now, draw),
+            (Kind::Probe { slot }, Phase::HalfOpen { slots, succeeded, slow }) => {
                 debug_assert!(slots[slot].is_some(), "a slot has one ticket");
                 slots[slot] = None;
                 match weight {
                     Weight::Success => {
                         *succeeded += 1;
+                        *slow += u32::from(is_slow);
                         if *succeeded >= self.rules.probes {
-                            self.close(now, "recovered");
+                            let (slow, probes) = (*slow, self.rules.probes);
+                            // As many as would open it, had they been all the calls there were.
+                            if rule.is_some_and(|rule| slow * 100 >= probes * rule.percent) {
+                                self.open(now, "probe_slow", draw);
+                            } else {
+                                self.close(now, "recovered");
+                            }
                         }
                     }
                     Weight::Failure | Weight::Overload => self.open(now, "probe_failed", draw),
@@ -295,13 +318,18 @@ impl Circuit {
         match &self.phase {
             Phase::Closed { .. } => State::Closed,
             Phase::Open { until } => State::Open { until: *until },
-            Phase::HalfOpen { slots, succeeded } => {
+            Phase::HalfOpen { slots, succeeded, .. } => {
                 let under_way = slots.iter().flatten().count() as u32;
                 State::HalfOpen { under_way, succeeded: *succeeded }
             }
             Phase::ForcedOpen => State::ForcedOpen,
             Phase::ForcedClosed => State::ForcedClosed,
         }
+    }
+
+    /// Which phase this is, counted from 1.
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The generation in which every call is admitted and admitting changes nothing, or 0.
@@ -317,7 +345,7 @@ impl Circuit {
         match &self.phase {
             Phase::Closed { .. } | Phase::ForcedClosed => Opens::Now,
             Phase::Open { until } => Opens::At(*until),
-            Phase::HalfOpen { slots, succeeded } => {
+            Phase::HalfOpen { slots, succeeded, .. } => {
                 match free_slot(slots, *succeeded, self.rules.probes) {
                     Some(_) => Opens::Now,
                     // Then it is due, and only who asks can find that out.
@@ -351,11 +379,11 @@ impl Circuit {
     }
 
     const fn ticket(&self, kind: Kind) -> Ticket {
-        Ticket { generation: self.generation, kind }
+        Ticket { generation: self.generation, kind, took: None }
     }
 
     /// Counts a call that a closed circuit admitted, and opens it where that is one too many.
-    fn count(&mut self, weight: Weight, now: Instant, draw: impl FnMut() -> f64) {
+    fn count(&mut self, weight: Weight, is_slow: bool, now: Instant, draw: impl FnMut() -> f64) {
         match weight {
             Weight::Nothing => return,
             Weight::Success => self.streak = 0,
@@ -364,10 +392,15 @@ impl Circuit {
             Weight::Overload => {}
         }
         self.window.record(now, weight != Weight::Success);
+        if let Some(slow) = &mut self.slow {
+            slow.record(now, is_slow);
+        }
         if self.streak >= self.rules.consecutive_failures {
             self.trip(now, "consecutive", draw);
         } else if self.is_failing(now) {
             self.trip(now, "ratio", draw);
+        } else if self.is_slow(now) {
+            self.trip(now, "slow", draw);
         }
     }
 
@@ -375,10 +408,12 @@ impl Circuit {
     /// gives each sample next to no weight, and hides a total outage (linkerd2-proxy,
     /// `linkerd/app/outbound/src/http/breaker/success_rate.rs`).
     fn is_failing(&mut self, now: Instant) -> bool {
-        let counts = self.window.counts(now);
-        counts.calls >= self.rules.minimum_calls
-            && u64::from(counts.failures) * 100
-                >= u64::from(counts.calls) * u64::from(self.rules.failure_percent)
+        reaches(self.window.counts(now), self.rules.minimum_calls, self.rules.failure_percent)
+    }
+
+    fn is_slow(&mut self, now: Instant) -> bool {
+        let Some((slow, rule)) = self.slow.as_mut().zip(self.rules.slow) else { return false };
+        reaches(slow.counts(now), self.rules.minimum_calls, rule.percent)
     }
 
     /// Opens a closed circuit. If it was closed for long enough, this is a new outage.
@@ -397,7 +432,7 @@ impl Circuit {
 
     fn half_open(&mut self, reason: &'static str) {
         let slots = [None; MAX_PROBES];
-        self.enter(Phase::HalfOpen { slots, succeeded: 0 }, reason, None);
+        self.enter(Phase::HalfOpen { slots, succeeded: 0, slow: 0 }, reason, None);
     }
 
     fn close(&mut self, now: Instant, reason: &'static str) {
@@ -413,6 +448,9 @@ impl Circuit {
     /// What was counted before is of another time.
     fn start_over(&mut self, now: Instant) {
         self.window.clear(now);
+        if let Some(slow) = &mut self.slow {
+            slow.clear(now);
+        }
         self.streak = 0;
         self.closed_at = now;
     }
@@ -422,6 +460,12 @@ impl Circuit {
         self.generation += 1;
         self.transitions.push(Transition { state: self.state(), reason, open_for });
     }
+}
+
+/// Whether so many percent of enough calls are failures, or slow.
+fn reaches(counts: Counts, minimum: u32, percent: u32) -> bool {
+    counts.calls >= minimum
+        && u64::from(counts.failures) * 100 >= u64::from(counts.calls) * u64::from(percent)
 }
 
 /// When a circuit is worth asking.
@@ -516,6 +560,12 @@ mod tests {
             self.record(ticket, verdict);
         }
 
+        fn timed_call(&mut self, verdict: Verdict, took: Duration) {
+            let mut ticket = self.admitted();
+            ticket.took(took);
+            self.record(ticket, verdict);
+        }
+
         fn calls(&mut self, count: u32, verdict: Verdict) {
             for _ in 0..count {
                 self.call(verdict);
@@ -584,6 +634,57 @@ mod tests {
             bench.call(SUCCESS);
         }
         assert_eq!(bench.circuit.state(), State::Closed);
+    }
+
+    fn minding_slow_calls() -> Bench {
+        Bench::with(BreakerConfig::new().slow_calls(s(2), 50).expect("sound"))
+    }
+
+    #[test]
+    fn too_many_slow_calls_open_it_whether_they_succeed_or_not() {
+        let mut bench = minding_slow_calls();
+        for _ in 0..9 {
+            bench.timed_call(SUCCESS, s(2));
+            bench.timed_call(SUCCESS, ms(2001));
+        }
+        bench.call(SUCCESS);
+        assert_eq!(bench.circuit.state(), State::Closed, "19 calls are too few");
+        bench.timed_call(FAILURE, s(3));
+        assert_eq!(bench.reasons(), [("open", "slow")]);
+    }
+
+    #[test]
+    fn slow_calls_are_forgotten_with_their_window_and_with_the_outage() {
+        let mut bench = minding_slow_calls();
+        (0..19).for_each(|_| bench.timed_call(SUCCESS, s(3)));
+        bench.now += s(30);
+        bench.timed_call(SUCCESS, s(3));
+        assert_eq!(bench.circuit.state(), State::Closed, "one in 30 s");
+        (0..18).for_each(|_| bench.timed_call(SUCCESS, s(3)));
+        bench.circuit.force_open();
+        bench.circuit.release(bench.now);
+        bench.now += s(3);
+        bench.timed_call(SUCCESS, s(3));
+        assert_eq!(bench.circuit.state(), State::Closed, "what was before is of another time");
+    }
+
+    #[test]
+    fn a_slow_call_is_nothing_to_a_breaker_that_was_not_told_so() {
+        let mut bench = Bench::new();
+        (0..100).for_each(|_| bench.timed_call(SUCCESS, s(3600)));
+        assert_eq!(bench.circuit.state(), State::Closed);
+    }
+
+    #[test]
+    fn probes_that_are_slow_open_it_again_and_some_of_them_do_not() {
+        for (slow, reason) in [(2, "probe_slow"), (1, "recovered")] {
+            let mut bench = minding_slow_calls();
+            bench.trip_and_wait();
+            for probe in 0..3 {
+                bench.timed_call(SUCCESS, if probe < slow { s(3) } else { s(1) });
+            }
+            assert_eq!(bench.reasons().last().map(|change| change.1), Some(reason));
+        }
     }
 
     #[test]

@@ -123,11 +123,22 @@ pub trait Classify<Res> {
 ///
 /// What it holds until the response has been read (an in-flight count) it gives back on drop.
 pub trait Settle {
+    /// The head, or an error in its place, has come: the round trip is known. Called once, before
+    /// [`Settle::settle`], by layers that see the head; what needs no times takes no notice.
+    fn answered(&mut self, head: Verdict) {
+        let _ = head;
+    }
+
     /// The outcome is known. Called exactly once, unless the guard is dropped before.
     fn settle(&mut self, verdict: Verdict);
 }
 
 impl<A: Settle, B: Settle> Settle for (A, B) {
+    fn answered(&mut self, head: Verdict) {
+        self.0.answered(head);
+        self.1.answered(head);
+    }
+
     fn settle(&mut self, verdict: Verdict) {
         self.0.settle(verdict);
         self.1.settle(verdict);
@@ -135,6 +146,12 @@ impl<A: Settle, B: Settle> Settle for (A, B) {
 }
 
 impl<G: Settle> Settle for Option<G> {
+    fn answered(&mut self, head: Verdict) {
+        if let Some(guard) = self {
+            guard.answered(head);
+        }
+    }
+
     fn settle(&mut self, verdict: Verdict) {
         if let Some(guard) = self {
             guard.settle(verdict);

@@ -92,6 +92,11 @@ pub struct ServicePermits {
 }
 
 impl Settle for ServicePermits {
+    fn answered(&mut self, head: Verdict) {
+        self.throttle.answered(head);
+        self.breaker.answered(head);
+    }
+
     fn settle(&mut self, verdict: Verdict) {
         self.throttle.settle(verdict);
         self.breaker.settle(verdict);
@@ -256,13 +261,16 @@ impl<T: Exchange> Attempt<T> {
             Ok(response) => {
                 let verdict = shared.classifier.response(*this.asked, &response);
                 this.held.as_mut().expect("it was there above").answered(verdict);
+                this.permits.answered(verdict);
                 Ok(Head { response, verdict })
             }
             Err(error) => {
                 let verdict = shared.classifier.error(*this.asked, &*error);
                 let held = this.held.take().expect("it was there above");
                 let error = failed(error, verdict, held);
-                std::mem::take(this.permits).settle(verdict);
+                let mut permits = std::mem::take(this.permits);
+                permits.answered(verdict);
+                permits.settle(verdict);
                 Err(error)
             }
         })

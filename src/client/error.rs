@@ -10,6 +10,7 @@ use crate::{
     endpoint::Refusal,
     error::{BoxError, find},
     idempotency::InvalidKey,
+    limit::AtLimit,
     refresh::RefreshFailed,
     retry::GaveUp,
     throttle::Throttled,
@@ -52,6 +53,8 @@ pub enum Kind {
     Rejected,
     /// This client calls the service less, as that refuses most calls.
     Throttled,
+    /// As many calls are under way as may be, and no place came free in time.
+    AtLimit,
     /// A credential was refused, and no other could be had.
     Credential,
     /// The request can't be sent as it is.
@@ -72,6 +75,7 @@ impl Kind {
             Self::NoEndpoint => "no_endpoint",
             Self::Rejected => "rejected",
             Self::Throttled => "throttled",
+            Self::AtLimit => "at_limit",
             Self::Credential => "credential",
             Self::Request => "request",
             Self::Other => "other",
@@ -193,6 +197,8 @@ fn kind(error: &(dyn StdError + 'static), verdict: Verdict) -> Kind {
         Kind::Rejected
     } else if find::<Throttled>(error).is_some() {
         Kind::Throttled
+    } else if find::<AtLimit>(error).is_some() {
+        Kind::AtLimit
     } else if find::<RefreshFailed>(error).is_some() {
         Kind::Credential
     } else if cut_off {
@@ -255,6 +261,7 @@ impl fmt::Display for Error {
             Kind::NoEndpoint => "there is no endpoint to call",
             Kind::Rejected => "the circuit breaker is open",
             Kind::Throttled => "the call was held back from a service that refuses most",
+            Kind::AtLimit => "as many calls are under way as may be",
             Kind::Credential => "the service refused the credential, and no other could be had",
             Kind::Request => "the request can't be sent",
             Kind::Other => "the call failed",

@@ -76,11 +76,14 @@ where
                 Poll::Ready(match outcome {
                     Ok(response) => {
                         let head = classifier.response(*asked, &response);
+                        permit.answered(head);
                         Ok(classifier.guard(*asked, response, head, permit))
                     }
                     Err(error) => {
                         let error = error.into();
-                        permit.settle(classifier.error(*asked, &*error));
+                        let verdict = classifier.error(*asked, &*error);
+                        permit.answered(verdict);
+                        permit.settle(verdict);
                         Err(error)
                     }
                 })

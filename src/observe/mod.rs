@@ -40,6 +40,9 @@
 //! | `buttress.hedge.ended` | DEBUG | `attempt`, `winner` |
 //! | `buttress.breaker` | WARN when it opens, else INFO | `endpoint`, `address`, `state`, `reason`, `open_for_ms` |
 //! | `buttress.throttled` | DEBUG | `reason`, `probability` |
+//! | `buttress.at_limit` | DEBUG | `endpoint`, `address`, `reason`, `limit` |
+//! | `buttress.limit` | DEBUG | `endpoint`, `address`, `limit`, `reason` |
+//! | `buttress.fault` | DEBUG | `endpoint`, `address`, `fault` |
 //! | `buttress.fallback` | INFO | `by`, `reason`, `blame`, `sent`, `age_ms` |
 //! | `buttress.no_fallback` | INFO | `by`, `reason`, `blame`, `sent` |
 //! | `buttress.endpoint.added`, `.removed` | INFO | `endpoint`, `address` |

@@ -1,0 +1,191 @@
+//! Limits in the stack: one for each endpoint, below the attempt timeout. Under paused time, over
+//! endpoints in memory.
+#![cfg(feature = "hyper")]
+
+mod support;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use buttress::{
+    BoxError,
+    algo::backoff::Backoff,
+    body::Body,
+    call::Attempts,
+    chaos::{Chaos, Delay, Fault},
+    classify::{HttpClassifier, Sent},
+    client::{AttemptBody, Client, Kind},
+    endpoint::{Endpoint, MakeEndpoint},
+    find,
+    limit::{AtLimit, LimitConfig, LimitLayer},
+    retry::RetryConfig,
+};
+use futures_util::future::join_all;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use support::company::{Company, MS, address, answer, lock, now};
+use tower::util::BoxCloneSyncService;
+
+fn get() -> Request<()> {
+    Request::new(())
+}
+
+fn limits(config: LimitConfig) -> LimitLayer<HttpClassifier> {
+    LimitLayer::each(config, HttpClassifier::new())
+}
+
+fn fixed(calls: u32) -> LimitConfig {
+    LimitConfig::fixed(calls).expect("more than none")
+}
+
+fn retry(attempts: u32) -> RetryConfig {
+    let backoff = Backoff::new(MS, MS).expect("sound");
+    RetryConfig::new().backoff(backoff).max_attempts(attempts).expect("more than none")
+}
+
+/// Endpoints that take a while for an answer, and the most calls that each had at a time.
+#[derive(Clone, Default)]
+struct Busy {
+    most: Arc<Mutex<HashMap<u16, u32>>>,
+    calls: Arc<AtomicU32>,
+}
+
+type Answering = BoxCloneSyncService<Request<AttemptBody>, Response<Body>, BoxError>;
+
+impl MakeEndpoint for Busy {
+    type Service = Answering;
+
+    fn make(&self, endpoint: &Endpoint) -> Answering {
+        let (port, present) = (endpoint.address().port(), Arc::new(AtomicU32::new(0)));
+        let this = self.clone();
+        BoxCloneSyncService::new(tower::service_fn(move |_| {
+            let (this, present) = (this.clone(), Arc::clone(&present));
+            async move {
+                this.calls.fetch_add(1, SeqCst);
+                let now = present.fetch_add(1, SeqCst) + 1;
+                {
+                    let mut most = lock(&this.most);
+                    let most = most.entry(port).or_default();
+                    *most = now.max(*most);
+                }
+                tokio::time::sleep(20 * MS).await;
+                present.fetch_sub(1, SeqCst);
+                Ok(Response::new(Body::full("done")))
+            }
+        }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_endpoint_has_more_than_its_limit_and_every_call_finds_a_place() -> Result<(), BoxError>
+{
+    let busy = Busy::default();
+    let client = Client::builder("http://payments")
+        .endpoints((1..=4).map(address))
+        .transport(busy.clone())
+        .seed(7)
+        .endpoint_layer(limits(fixed(5).queue(5)))
+        .retry(retry(5))
+        .build()?;
+    let call = async || client.send(get()).await?.into_body().collect().await;
+    for _ in 0..20 {
+        // As many as there are places, in a burst.
+        for outcome in join_all((0..20).map(|_| call())).await {
+            assert_eq!(outcome.expect("there is a place for each"), "done");
+        }
+    }
+    let most = lock(&busy.most).clone();
+    assert_eq!(most.len(), 4);
+    assert!(most.values().all(|&most| most <= 5), "{most:?}");
+    assert!(client.endpoints().iter().all(|status| status.open), "full is not ill");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_by_one_endpoint_goes_to_another() -> Result<(), BoxError> {
+    let (chaos, company) = (Chaos::seeded(7), Company::new(|_| answer(200)));
+    let client = Client::builder("http://payments")
+        .endpoints((1..=2).map(address))
+        .transport(chaos.clone().around(company.clone()))
+        .seed(7)
+        .endpoint_layer(limits(fixed(1).queue(0)))
+        .retry(retry(3))
+        .build()?;
+    // One endpoint is taken by a call that lasts.
+    chaos.set([Fault::delay(Delay::fixed(5000 * MS)).times(1)]);
+    let lasting = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(get()).await.map(|response| response.status()) }
+    });
+    tokio::time::sleep(MS).await;
+    for _ in 0..50 {
+        let began = now();
+        let response = client.send(get()).await?;
+        assert_eq!(response.status(), 200);
+        let attempts = response.extensions().get::<Attempts>().map_or(1, |all| all.len());
+        assert!(attempts <= 2 && now() - began <= 5 * MS, "{attempts} attempts");
+        response.into_body().collect().await?;
+    }
+    assert!(client.endpoints().iter().all(|status| status.open));
+    assert_eq!(lasting.await??, 200);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn to_wait_for_a_place_takes_the_time_of_the_attempt_and_nothing_was_sent()
+-> Result<(), BoxError> {
+    let (chaos, company) = (Chaos::seeded(7), Company::new(|_| answer(200)));
+    let client = Client::builder("http://payments")
+        .endpoints([address(1)])
+        .transport(chaos.clone().around(company.clone()))
+        .endpoint_layer(limits(fixed(1)))
+        .attempt_timeout(200 * MS)
+        .retry(retry(1))
+        .build()?;
+    chaos.set([Fault::hang()]);
+    let hung = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(get()).await.map(drop) }
+    });
+    tokio::time::sleep(100 * MS).await;
+    chaos.clear();
+    // It waits until the first attempt is given up, and then has its place and its answer.
+    let began = now();
+    let response = client.send(get()).await?;
+    assert_eq!((response.status().as_u16(), now() - began), (200, 100 * MS));
+    assert_eq!(hung.await?.expect_err("it hung").sent(), Sent::Maybe);
+    // One whose body is never read has its place.
+    let began = now();
+    let error = client.send(get()).await.expect_err("the only place is taken");
+    assert_eq!((error.sent(), now() - began), (Sent::No, 200 * MS));
+    drop(response);
+    assert_eq!(client.send(get()).await?.status(), 200);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_to_the_caller_as_it_is() -> Result<(), BoxError> {
+    let (chaos, company) = (Chaos::seeded(7), Company::new(|_| answer(200)));
+    let client = Client::builder("http://payments")
+        .endpoints([address(1)])
+        .transport(chaos.clone().around(company.clone()))
+        .endpoint_layer(limits(fixed(1).queue(0)))
+        .retry(retry(1))
+        .build()?;
+    chaos.set([Fault::delay(Delay::fixed(Duration::from_secs(1)))]);
+    let outcomes = tokio::join!(client.send(get()), client.send(get()));
+    let error = match outcomes {
+        (Ok(_), Err(error)) | (Err(error), Ok(_)) => error,
+        other => panic!("one is under way: {other:?}"),
+    };
+    assert_eq!(error.kind(), Kind::AtLimit);
+    assert_eq!(error.sent(), Sent::No);
+    assert_eq!(find::<AtLimit>(&error).map(|error| error.limit), Some(1), "{error:?}");
+    Ok(())
+}
