@@ -83,14 +83,30 @@
 //! [`DiscoveryEnded`](crate::Event::DiscoveryEnded).
 
 mod config;
+#[cfg(feature = "consul")]
+pub mod consul;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "consul", feature = "etcd", feature = "kubernetes"))]
+mod http;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod lines;
+#[cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
+mod registry;
 mod resilient;
 mod state;
 
+#[cfg(feature = "consul")]
+pub use self::consul::{Consul, ConsulConfig};
+#[cfg(feature = "etcd")]
+pub use self::etcd::{Etcd, EtcdConfig};
 #[cfg(feature = "file")]
 pub use self::file::{File, FileError, FileErrorKind};
+#[cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
+pub use self::registry::{RegistryError, RegistryErrorKind};
 pub use self::{
     config::ResilientConfig,
     error::{EmptyAnswer, Ended, InvalidDiscover},
