@@ -15,6 +15,9 @@ mod etcd;
 #[cfg(feature = "etcd")]
 #[path = "registries/etcd_server.rs"]
 mod etcd_server;
+#[cfg(feature = "kubernetes")]
+#[path = "registries/kubernetes.rs"]
+mod kubernetes;
 #[cfg(any(feature = "dns", feature = "etcd"))]
 #[allow(dead_code, reason = "the servers of other tests need more of it")]
 #[path = "servers/process.rs"]

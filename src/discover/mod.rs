@@ -88,10 +88,14 @@ pub mod consul;
 mod error;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(any(feature = "dns", feature = "kubernetes"))]
+mod family;
 #[cfg(feature = "file")]
 mod file;
 #[cfg(any(feature = "consul", feature = "etcd", feature = "kubernetes"))]
 mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 #[cfg(any(feature = "etcd", feature = "kubernetes"))]
 mod lines;
 #[cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
@@ -103,8 +107,12 @@ mod state;
 pub use self::consul::{Consul, ConsulConfig};
 #[cfg(feature = "etcd")]
 pub use self::etcd::{Etcd, EtcdConfig};
+#[cfg(any(feature = "dns", feature = "kubernetes"))]
+pub use self::family::Family;
 #[cfg(feature = "file")]
 pub use self::file::{File, FileError, FileErrorKind};
+#[cfg(feature = "kubernetes")]
+pub use self::kubernetes::{Kubernetes, KubernetesConfig};
 #[cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
 pub use self::registry::{RegistryError, RegistryErrorKind};
 pub use self::{
