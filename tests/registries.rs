@@ -9,6 +9,12 @@
 #[cfg(feature = "consul")]
 #[path = "registries/consul.rs"]
 mod consul;
+#[cfg(feature = "dns")]
+#[path = "registries/dns.rs"]
+mod dns;
+#[cfg(feature = "dns")]
+#[path = "registries/dns_server.rs"]
+mod dns_server;
 #[cfg(feature = "etcd")]
 #[path = "registries/etcd.rs"]
 mod etcd;

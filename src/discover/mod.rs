@@ -85,6 +85,8 @@
 mod config;
 #[cfg(feature = "consul")]
 pub mod consul;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod error;
 #[cfg(feature = "etcd")]
 pub mod etcd;
@@ -105,6 +107,8 @@ mod state;
 
 #[cfg(feature = "consul")]
 pub use self::consul::{Consul, ConsulConfig};
+#[cfg(feature = "dns")]
+pub use self::dns::{Dns, DnsConfig};
 #[cfg(feature = "etcd")]
 pub use self::etcd::{Etcd, EtcdConfig};
 #[cfg(any(feature = "dns", feature = "kubernetes"))]
