@@ -7,6 +7,9 @@
 #![cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
 
 #[cfg(feature = "consul")]
+#[path = "registries/balanced.rs"]
+mod balanced;
+#[cfg(feature = "consul")]
 #[path = "registries/consul.rs"]
 mod consul;
 #[cfg(feature = "dns")]

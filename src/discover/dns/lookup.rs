@@ -13,7 +13,7 @@ use hickory_resolver::{
     },
 };
 
-use super::state::{Service, fault};
+use super::state::Service;
 use crate::discover::{
     family::Family,
     registry::{Fault, RegistryErrorKind, within},
@@ -70,7 +70,7 @@ impl Resolver {
         });
         let inner = resolver.map_err(|error| {
             let text = format!("the system's configuration of DNS can't be used: {error}");
-            fault(RegistryErrorKind::Unreachable, text).because(error.into())
+            Fault::new(RegistryErrorKind::Unreachable, text).because(error.into())
         })?;
         Ok(Self { inner, family })
     }
@@ -145,7 +145,7 @@ impl Resolver {
 }
 
 fn refused(code: ResponseCode) -> Fault {
-    fault(RegistryErrorKind::Refused, format!("a name server answered {code}"))
+    Fault::new(RegistryErrorKind::Refused, format!("a name server answered {code}"))
 }
 
 fn failed(error: NetError) -> Fault {
@@ -159,7 +159,7 @@ fn failed(error: NetError) -> Fault {
         }
         _ => (RegistryErrorKind::Malformed, "a name server's answer can't be used"),
     };
-    fault(kind, text).because(error.into())
+    Fault::new(kind, text).because(error.into())
 }
 
 fn at(server: &SocketAddr) -> NameServerConfig {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    discover::registry::{Answer, Fault, RegistryErrorKind},
+    discover::registry::{Answer, Fault},
     endpoint::Endpoint,
 };
 
@@ -71,9 +71,7 @@ impl Targets {
         services: &[Service],
         mut looked: HashMap<String, Looked>,
     ) -> Result<Answer, Fault> {
-        if let [Service { target, .. }] = services
-            && target.is_empty()
-        {
+        if matches!(services, [only] if only.target.is_empty()) {
             let empty = Some("its SRV record says that the service is not available");
             return Ok(Answer { empty, ..Answer::default() });
         }
@@ -128,16 +126,12 @@ pub(super) fn addresses(ips: &[IpAddr], port: u16) -> Answer {
     Answer { endpoints: ips.iter().map(endpoint).collect(), ..Answer::default() }
 }
 
-/// An error, by the kind it is.
-pub(super) fn fault(kind: RegistryErrorKind, text: impl Into<String>) -> Fault {
-    Fault::new(kind, text)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::discover::registry::RegistryErrorKind;
 
     const REFRESH: Refresh =
         Refresh { floor: Duration::from_secs(5), ceiling: Duration::from_secs(300) };
@@ -163,7 +157,7 @@ mod tests {
     }
 
     fn failed() -> Looked {
-        Looked::Failed(fault(RegistryErrorKind::Refused, "SERVFAIL"))
+        Looked::Failed(Fault::new(RegistryErrorKind::Refused, "SERVFAIL"))
     }
 
     fn looked<const N: usize>(all: [(&str, Looked); N]) -> HashMap<String, Looked> {

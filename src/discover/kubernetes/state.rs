@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     config::Wanted,
-    parse::{Entry, Event, List, Slice, Status},
+    parse::{Entry, Event, Hints, List, Named, Slice, Status},
 };
 use crate::{
     discover::{
@@ -113,7 +113,7 @@ impl Slices {
         let chosen = self.wanted.family.pick(chosen, |found| found.address.ip());
         let hinted = self.hinted(&chosen);
         let endpoints = chosen.iter().map(|found| {
-            let far = hinted.is_some_and(|is_for_us| !is_for_us(self, found.entry));
+            let far = hinted.is_some_and(|(by, us)| !found.is_for(by, us));
             found.endpoint().with_priority(far.into())
         });
         let endpoints: Vec<_> = endpoints.collect();
@@ -197,41 +197,24 @@ impl Slices {
         })
     }
 
-    /// Who is for us, if hints are to be followed: by node before by zone. All must have such
-    /// hints, and one must be for us, or else the hints are in the middle of being changed (as
-    /// in kube-proxy's `topology.go`).
-    fn hinted(&self, found: &[Found<'_>]) -> Option<fn(&Self, &Entry) -> bool> {
-        let by: [(Has, fn(&Self, &Entry) -> bool); 2] = [
-            (
-                |entry| entry.hints.as_ref().is_some_and(|it| !it.for_nodes.is_empty()),
-                Self::for_node,
-            ),
-            (
-                |entry| entry.hints.as_ref().is_some_and(|it| !it.for_zones.is_empty()),
-                Self::for_zone,
-            ),
-        ];
-        by.into_iter().find_map(|(has, is_for_us)| {
-            let all = found.iter().all(|found| has(found.entry));
-            let any = found.iter().any(|found| is_for_us(self, found.entry));
-            (all && any).then_some(is_for_us)
+    /// Which hints are to be followed, and whom they name if they name us: by node before by
+    /// zone. All must have such hints, and one must be for us, or else the hints are in the
+    /// middle of being changed (as in kube-proxy's `topology.go`).
+    fn hinted(&self, found: &[Found<'_>]) -> Option<(HintsBy, &str)> {
+        let by_node: HintsBy = |hints| &hints.for_nodes;
+        let by_zone: HintsBy = |hints| &hints.for_zones;
+        let ours = [(by_node, &self.wanted.node), (by_zone, &self.wanted.zone)];
+        ours.into_iter().find_map(|(by, us)| {
+            let us = us.as_deref()?;
+            let all = found.iter().all(|found| !found.hints(by).is_empty());
+            let any = found.iter().any(|found| found.is_for(by, us));
+            (all && any).then_some((by, us))
         })
-    }
-
-    fn for_node(&self, entry: &Entry) -> bool {
-        let hints = entry.hints.iter().flat_map(|hints| &hints.for_nodes);
-        let node = self.wanted.node.as_deref();
-        hints.into_iter().any(|hint| Some(hint.name.as_str()) == node)
-    }
-
-    fn for_zone(&self, entry: &Entry) -> bool {
-        let hints = entry.hints.iter().flat_map(|hints| &hints.for_zones);
-        let zone = self.wanted.zone.as_deref();
-        hints.into_iter().any(|hint| Some(hint.name.as_str()) == zone)
     }
 }
 
-type Has = fn(&Entry) -> bool;
+/// The hints of one kind.
+type HintsBy = fn(&Hints) -> &Vec<Named>;
 
 /// An endpoint that could be called.
 struct Found<'a> {
@@ -240,6 +223,14 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
+    fn hints(&self, by: HintsBy) -> &[Named] {
+        self.entry.hints.as_ref().map_or(&[], |hints| by(hints))
+    }
+
+    fn is_for(&self, by: HintsBy, us: &str) -> bool {
+        self.hints(by).iter().any(|hint| hint.name == us)
+    }
+
     fn endpoint(&self) -> Endpoint {
         let pod = self.entry.target_ref.as_ref().map(|target| target.name.as_str());
         let endpoint = match pod.filter(|name| !name.is_empty()) {
