@@ -106,7 +106,7 @@ impl Agent {
             let checks = instance["Checks"].as_array().expect("they have checks");
             checks.iter().all(|check| check["Status"] == "passing")
         };
-        let all = asked.query.get("passing").is_none();
+        let all = !asked.query.contains_key("passing");
         let instances: Vec<_> =
             state.instances.iter().filter(|instance| all || passing(instance)).collect();
         Response::builder()
