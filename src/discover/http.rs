@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, uri::Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, uri::Scheme};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper_util::{
@@ -69,12 +69,6 @@ where
     }
 }
 
-/// The whole of an answer.
-pub(super) struct Whole {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-}
-
 impl Http {
     pub(super) fn new<S, B, A>(service: S, limit: Duration) -> Self
     where
@@ -95,14 +89,13 @@ impl Http {
         &mut self,
         request: Request<Bytes>,
         hang: Duration,
-    ) -> Result<Whole, Rejected> {
+    ) -> Result<Response<Bytes>, Rejected> {
         let limit = self.limit.saturating_add(hang);
         let asking = self.service.ask(request);
         let answer = within(limit, async {
             let response = well(asking.await.map_err(unreachable)?).await?;
             let (head, body) = response.into_parts();
-            let body = all(body, MOST).await?;
-            Ok(Whole { headers: head.headers, body })
+            Ok(Response::from_parts(head, all(body, MOST).await?))
         });
         answer.await.unwrap_or_else(|| Err(late(limit)))
     }
@@ -210,7 +203,7 @@ pub(super) fn check_plain(server: &Uri) -> Result<(), InvalidDiscover> {
     ))
 }
 
-/// A request to a server. What came from elsewhere into `path` has been [escaped].
+/// A request to a server. What came from elsewhere into `path` has been escaped.
 pub(super) fn request(
     method: Method,
     server: &Uri,
@@ -228,6 +221,7 @@ pub(super) fn request(
 }
 
 /// Percent-encodes all that is not unreserved (RFC 3986, 2.3), for a path's segment or a query.
+#[cfg(any(feature = "consul", feature = "kubernetes"))]
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -291,6 +285,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(any(feature = "consul", feature = "kubernetes"))]
     fn what_is_escaped_can_stand_anywhere() {
         assert_eq!(escaped("a-b_c.d~E9"), "a-b_c.d~E9");
         assert_eq!(escaped("a b/é?&"), "a%20b%2F%C3%A9%3F%26");

@@ -127,12 +127,12 @@ impl Registry for Agent {
         let hang = if asked.is_some() { self.config.hang } else { Duration::ZERO };
         let whole = self.http.whole(request, hang).await?;
         let index =
-            whole.headers.get("x-consul-index").and_then(|it| it.to_str().ok()?.parse().ok());
+            whole.headers().get("x-consul-index").and_then(|it| it.to_str().ok()?.parse().ok());
         let index: u64 = index.ok_or_else(|| {
             let text = "its answer has no `X-Consul-Index`: is that an agent?";
             Fault::new(RegistryErrorKind::Malformed, text)
         })?;
-        let answer = parse(&whole.body, self.config.warning)?;
+        let answer = parse(whole.body(), self.config.warning)?;
         if let Some(asked) = asked {
             self.index.answered(asked);
         }

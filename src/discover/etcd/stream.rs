@@ -205,12 +205,12 @@ impl Cluster {
             let body = json!({ "name": name, "password": password });
             let asked = self.request("/v3/auth/authenticate", &body)?;
             let whole = self.http.whole(asked, Duration::ZERO).await?;
-            let Authenticated { token } = parse(&whole.body, "token")?;
+            let Authenticated { token } = parse(whole.body(), "token")?;
             self.token = Some(secret(&token).map_err(|error| malformed("token", error))?);
         }
         let body = json!({ "key": self.range.key, "range_end": self.range.end });
         let asked = self.request("/v3/kv/range", &body)?;
-        parse(&self.http.whole(asked, Duration::ZERO).await?.body, "list of keys")
+        parse(self.http.whole(asked, Duration::ZERO).await?.body(), "list of keys")
     }
 
     async fn watch(&mut self) -> Result<Lines, Fault> {

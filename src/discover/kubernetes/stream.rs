@@ -133,7 +133,7 @@ impl Registry for Api {
                 Stage::List => {
                     let request = self.request(&self.target.clone()).await?;
                     let whole = self.http.whole(request, Duration::ZERO).await?;
-                    self.slices.listed(parse(&whole.body, "list of EndpointSlices")?)?;
+                    self.slices.listed(parse(whole.body(), "list of EndpointSlices")?)?;
                     self.stage = Stage::Watch;
                     return Ok(self.slices.answer());
                 }
