@@ -12,8 +12,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::runtime::{Builder, Runtime};
 
 pub(crate) mod deadline;
+#[cfg(feature = "consul")]
+pub(crate) mod discovery_consul;
+#[cfg(feature = "etcd")]
+pub(crate) mod discovery_etcd;
 #[cfg(feature = "file")]
 pub(crate) mod discovery_file;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod discovery_kubernetes;
 pub(crate) mod grpc_status;
 pub(crate) mod honoured_key;
 pub(crate) mod idempotency_key;
@@ -29,8 +35,14 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 /// Every target by its name, which is also its corpus folder's.
 pub(crate) const ALL: &[Target] = &[
     ("deadline", deadline::holds),
+    #[cfg(feature = "consul")]
+    ("discovery_consul", discovery_consul::holds),
+    #[cfg(feature = "etcd")]
+    ("discovery_etcd", discovery_etcd::holds),
     #[cfg(feature = "file")]
     ("discovery_file", discovery_file::holds),
+    #[cfg(feature = "kubernetes")]
+    ("discovery_kubernetes", discovery_kubernetes::holds),
     ("grpc_status", grpc_status::holds),
     ("honoured_key", honoured_key::holds),
     ("idempotency_key", idempotency_key::holds),
@@ -68,4 +80,19 @@ fn in_runtime<F: Future>(future: F) -> F::Output {
             Builder::new_current_thread().enable_time().build().expect("a runtime");
     }
     RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+/// Endpoints as any registry names them: each once, with a port that can be called.
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+fn are_sound(endpoints: &[buttress::endpoint::Endpoint]) {
+    let all: std::collections::HashSet<_> = endpoints.iter().collect();
+    assert_eq!(all.len(), endpoints.len());
+    assert!(endpoints.iter().all(|endpoint| endpoint.address().port() != 0));
+}
+
+/// An error is one line, whatever somebody else wrote into it.
+#[cfg(any(feature = "consul", feature = "etcd", feature = "kubernetes"))]
+fn one_line(error: &buttress::discover::RegistryError) {
+    let text = error.to_string();
+    assert!(!text.chars().any(char::is_control), "{text:?}");
 }

@@ -177,8 +177,11 @@ where
 
     fn snapshot(&mut self) -> Snapshot<S, G> {
         self.version += 1;
-        let member =
-            |(node, health): (&Arc<Node<S, G>>, _)| Member { node: Arc::clone(node), health };
+        let member = |(node, endpoint, health): (&Arc<Node<S, G>>, &Arc<Endpoint>, _)| Member {
+            node: Arc::clone(node),
+            endpoint: Arc::clone(endpoint),
+            health,
+        };
         Snapshot::new(self.version, self.members.list().into_iter().map(member).collect())
     }
 }

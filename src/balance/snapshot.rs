@@ -6,7 +6,7 @@ use super::node::{EndpointStatus, Node};
 use crate::{
     algo::p2c,
     call::Tried,
-    endpoint::{EndpointKey, Gate, Health},
+    endpoint::{Endpoint, EndpointKey, Gate, Health},
 };
 
 /// All endpoints as of one change.
@@ -23,12 +23,19 @@ pub(super) struct Snapshot<S, G> {
 #[derive(Debug)]
 pub(super) struct Member<S, G> {
     pub(super) node: Arc<Node<S, G>>,
+    /// As the registry described it last; the node has the same identity, and what was said of
+    /// it when it came.
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) health: Health,
 }
 
 impl<S, G> Clone for Member<S, G> {
     fn clone(&self) -> Self {
-        Self { node: Arc::clone(&self.node), health: self.health }
+        Self {
+            node: Arc::clone(&self.node),
+            endpoint: Arc::clone(&self.endpoint),
+            health: self.health,
+        }
     }
 }
 
@@ -139,7 +146,7 @@ impl<S, G: Gate> Snapshot<S, G> {
 
     pub(super) fn statuses(&self, now: Instant) -> Vec<EndpointStatus> {
         let status = |member: &Member<S, G>| EndpointStatus {
-            endpoint: member.node.endpoint.clone(),
+            endpoint: Endpoint::clone(&member.endpoint),
             key: member.node.key,
             health: member.health,
             open: member.node.gate.is_open(now),

@@ -1,23 +1,53 @@
-//! Where the endpoints are: a fixed list, a watched file, or any stream.
+//! Where the endpoints are: a list, a watched file, a registry, or any stream.
 //!
 //! A source of endpoints is a [`Discover`]: a stream of [`Change`]s. Here are the sources and
 //! the stage that keeps one alive; health checks are another stage, and at the end stands the
 //! balancer, whose own task polls them. Nothing here needs traffic to move.
 //!
 //! ```text
-//!    Fixed ─┐
-//!     File ─┼──────────────► health::Checked ─► balancer
-//!   stream ─┴─ Resilient ─┘
+//!                            Fixed ─┐
+//!                             File ─┤
+//!  Dns, Etcd, Consul, Kubernetes ───┼──────────────► health::Checked ─► balancer
+//!                           stream ─┴─ Resilient ─┘
 //! ```
 //!
-//! | source | what it needs around it |
-//! |---|---|
-//! | [`Fixed`] | nothing: it says its list once and ends |
+//! | source | feature | what it needs around it |
+//! |---|---|---|
+//! | [`Fixed`] | | nothing: it says its list once and ends |
 #![cfg_attr(
     feature = "file",
-    doc = "| [`File`] | nothing: it survives a bad file and never ends |"
+    doc = "| [`File`] | `file` | nothing: it survives a bad file and never ends |"
 )]
-//! | any other stream | [`Resilient`], unless it never ends and never fails |
+#![cfg_attr(
+    feature = "dns",
+    doc = "| [`Dns`] | `dns` | nothing: it asks again when the TTL is over; [more](dns) |"
+)]
+#![cfg_attr(
+    feature = "etcd",
+    doc = "| [`Etcd`] | `etcd` | nothing: it lists, watches, and lists again; [more](etcd) |"
+)]
+#![cfg_attr(
+    feature = "consul",
+    doc = "| [`Consul`] | `consul` | nothing: it asks with blocking queries; [more](consul) |"
+)]
+#![cfg_attr(
+    feature = "kubernetes",
+    doc = "| [`Kubernetes`] | `kubernetes` | nothing: it lists, watches, and lists again; [more](kubernetes) |"
+)]
+//! | any other stream | | [`Resilient`], unless it never ends and never fails |
+//!
+//! # What all registries do
+//!
+//! - They say [`Change::Reset`], and only when the set, a weight, a priority or a zone differs.
+//!   An endpoint that stays keeps its state, and one that comes back within a minute has its
+//!   state back.
+//! - An error ends nothing and takes nothing away. It is reported with what was wrong, whether
+//!   there is a last good set, and when the registry is asked anew: after a wait with jitter,
+//!   which doubles while that does not help ([`ResilientConfig::backoff`]).
+//! - An empty answer is a decision ([`ResilientConfig::keep_when_empty`]). By default it is
+//!   reported, and the last good set stays.
+//! - An instance that can't be read is left out and reported once; the others count.
+//! - They end when they are dropped, and the balancer drops them with its last handle.
 //!
 //! # Example
 //!
@@ -67,6 +97,10 @@
 //! An error ends nothing: the last good set stays in use, and the driver reports it.
 //! [`Resilient`] adds [`Ended`] and [`EmptyAnswer`] to the errors of its streams.
 #![cfg_attr(
+    any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"),
+    doc = "The registries say with a [`RegistryError`] what was wrong and what happens next."
+)]
+#![cfg_attr(
     feature = "file",
     doc = "[`File`] says with a [`FileError`] what is wrong in which line, once for each content."
 )]
@@ -74,7 +108,8 @@
 //! # On drop
 //!
 //! A source that is dropped is at its end. A file that is being read is read to its end on a
-//! thread of the runtime's own, and forgotten.
+//! thread of the runtime's own, and forgotten. A registry's question that is under way is
+//! dropped with it.
 //!
 //! # Events
 //!
@@ -83,14 +118,42 @@
 //! [`DiscoveryEnded`](crate::Event::DiscoveryEnded).
 
 mod config;
+#[cfg(feature = "consul")]
+pub mod consul;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
+#[cfg(any(feature = "dns", feature = "kubernetes"))]
+mod family;
 #[cfg(feature = "file")]
 mod file;
+#[cfg(any(feature = "consul", feature = "etcd", feature = "kubernetes"))]
+mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+#[cfg(any(feature = "etcd", feature = "kubernetes"))]
+mod lines;
+#[cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
+mod registry;
 mod resilient;
 mod state;
 
+#[cfg(feature = "consul")]
+pub use self::consul::{Consul, ConsulConfig};
+#[cfg(feature = "dns")]
+pub use self::dns::{Dns, DnsConfig};
+#[cfg(feature = "etcd")]
+pub use self::etcd::{Etcd, EtcdConfig};
+#[cfg(any(feature = "dns", feature = "kubernetes"))]
+pub use self::family::Family;
 #[cfg(feature = "file")]
 pub use self::file::{File, FileError, FileErrorKind};
+#[cfg(feature = "kubernetes")]
+pub use self::kubernetes::{Kubernetes, KubernetesConfig};
+#[cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
+pub use self::registry::{RegistryError, RegistryErrorKind};
 pub use self::{
     config::ResilientConfig,
     error::{EmptyAnswer, Ended, InvalidDiscover},

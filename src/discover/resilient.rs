@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use super::{
     config::ResilientConfig,
     error::{EmptyAnswer, Ended},
-    state::Backoff,
+    state::{Backoff, Doubt, Empty},
 };
 use crate::{
     endpoint::{Change, Discover},
@@ -40,7 +40,7 @@ pin_project! {
         #[pin]
         stage: Stage<D>,
         backoff: Backoff,
-        was_empty: bool,
+        doubt: Doubt,
         config: ResilientConfig,
     }
 }
@@ -62,7 +62,8 @@ impl<F, D> Resilient<F, D> {
         F: FnMut() -> D,
     {
         let backoff = Backoff::new(config.first, config.longest);
-        Self { make, stage: Stage::Unmade, backoff, was_empty: false, config }
+        let doubt = Doubt::new(config.keep_when_empty);
+        Self { make, stage: Stage::Unmade, backoff, doubt, config }
     }
 }
 
@@ -90,18 +91,17 @@ where
                 StageProj::Running { stream } => {
                     let answer = ready!(stream.poll_change(cx));
                     if let Some(Ok(change)) = answer {
-                        let empty = config.keep_when_empty
-                            && matches!(&change, Change::Reset(all) if all.is_empty());
-                        let again = std::mem::replace(this.was_empty, empty);
-                        if !empty {
-                            this.backoff.brought();
-                            return Poll::Ready(Some(Ok(change)));
+                        let empty = matches!(&change, Change::Reset(all) if all.is_empty());
+                        match this.doubt.answered(empty) {
+                            Empty::Believed => {
+                                this.backoff.brought();
+                                return Poll::Ready(Some(Ok(change)));
+                            }
+                            Empty::Doubted => return Poll::Ready(Some(Err(EmptyAnswer.into()))),
+                            Empty::DoubtedAgain => {}
                         }
-                        if !again {
-                            return Poll::Ready(Some(Err(EmptyAnswer.into())));
-                        }
-                        // Said already. One at a time, so that a registry that repeats
-                        // itself without a pause leaves the thread to others.
+                        // One at a time, so that a registry that repeats itself without a
+                        // pause leaves the thread to others.
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }

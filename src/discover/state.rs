@@ -1,6 +1,41 @@
-//! How long to wait before a stream is made anew.
+//! How long to wait before a registry is asked anew, and what an empty answer means.
 
 use std::time::{Duration, Instant};
+
+/// What becomes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// There are endpoints in it, or that there are none is to be believed.
+    Believed,
+    /// It is empty, and kept out; say so.
+    Doubted,
+    /// As before, and said already.
+    DoubtedAgain,
+}
+
+/// Whether an answer without any endpoint is the truth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    keep: bool,
+    was_empty: bool,
+}
+
+impl Doubt {
+    /// `keep` doubts every empty answer.
+    pub(super) const fn new(keep: bool) -> Self {
+        Self { keep, was_empty: false }
+    }
+
+    /// An answer came, with endpoints or without.
+    pub(super) const fn answered(&mut self, empty: bool) -> Empty {
+        let doubted = self.keep && empty;
+        match (doubted, std::mem::replace(&mut self.was_empty, doubted)) {
+            (false, _) => Empty::Believed,
+            (true, false) => Empty::Doubted,
+            (true, true) => Empty::DoubtedAgain,
+        }
+    }
+}
 
 /// Doubles the wait for each stream in a row that did not serve.
 ///
@@ -56,6 +91,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_empty_answer_is_doubted_once_until_there_is_another() {
+        let mut doubt = Doubt::new(true);
+        let said = [true, true, false, true].map(|empty| doubt.answered(empty));
+        assert_eq!(said, [Empty::Doubted, Empty::DoubtedAgain, Empty::Believed, Empty::Doubted]);
+        assert_eq!(Doubt::new(false).answered(true), Empty::Believed);
+    }
 
     const FIRST: Duration = Duration::from_millis(500);
     const LONGEST: Duration = Duration::from_secs(30);

@@ -13,5 +13,5 @@ pub use self::{
     admission::AdmissionFuture,
     change::{Change, Discover, Fixed, Health},
     gate::{Gate, Open, Refusal},
-    identity::{Endpoint, EndpointKey, MakeEndpoint},
+    identity::{DEFAULT_WEIGHT, Endpoint, EndpointKey, MakeEndpoint},
 };

@@ -73,6 +73,14 @@ impl Process {
         (process, port)
     }
 
+    /// Starts a program that says nothing to us; whether it is up is to be asked of it.
+    #[allow(dead_code, reason = "not every test that has servers has one like that")]
+    pub(crate) fn silent<A: AsRef<OsStr>>(program: &Path, arguments: &[A]) -> Self {
+        let mut command = keeper(KEEPER, program, arguments);
+        let shell = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self { shell: shell.expect("there is a shell") }
+    }
+
     /// Starts nginx on a socket that listens already, so that nobody else can get its port in
     /// between. nginx takes over sockets named in `NGINX` when its program is replaced.
     pub(crate) fn listening<A>(program: &Path, arguments: &[A], socket: OwnedFd) -> Self
