@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, Weak},
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use super::{
     load::Load,
     members::Members,
     node::Node,
+    policy::Policy,
     service::Shared,
     snapshot::{Member, Snapshot},
 };
@@ -19,7 +20,7 @@ use crate::{
     endpoint::{Change, Discover, Endpoint, Gate, Health, MakeEndpoint},
     error::BoxError,
     event::Event,
-    time::{Sleep, now},
+    time::{Sleep, after, now},
 };
 
 /// Changes that are published together, if so many are there at once. A registry that names a
@@ -34,7 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_DOUBLINGS: u32 = 9;
 
 /// Drives discovery until it ends or the last handle is gone. It holds no handle itself, and
-/// a discovery that has ended is not polled again: the last good set stays.
+/// a discovery that has ended is not polled again: the last good set stays, and so does the
+/// driver only where the policy wants its pickers renewed.
 pub(super) async fn drive<S, G, D, M, N>(shared: Weak<Shared<S, G>>, discover: D, make: M, gates: N)
 where
     D: Discover,
@@ -42,12 +44,19 @@ where
     N: Fn(&Endpoint) -> G,
     G: Gate,
 {
-    let mut discover = pin!(discover);
-    let mut roster = Roster { members: Members::new(), version: 0, make, gates };
+    let mut discover = pin!(Some(discover));
+    let mut roster = Roster { members: Members::new(), version: 0, renew_at: None, make, gates };
     let mut errors = 0_u32;
     loop {
-        let Some(first) = next(discover.as_mut(), roster.members.forget_at()).await else {
-            roster.members.forget(now());
+        let due = earlier(roster.members.forget_at(), roster.renew_at);
+        let Some(first) = next(discover.as_mut(), due).await else {
+            let now = now();
+            roster.members.forget(now);
+            if roster.renew_at.is_some_and(|at| at <= now) {
+                // Its last handle aborts this task; one that is going at this moment may not have.
+                let Some(shared) = shared.upgrade() else { return };
+                shared.publish(roster.snapshot(&shared, now));
+            }
             continue;
         };
         let Some(shared) = shared.upgrade() else { return };
@@ -59,7 +68,10 @@ where
             }
             End::Ended => {
                 shared.config.observer.on(|| Event::DiscoveryEnded);
-                return;
+                if roster.renew_at.is_none() {
+                    return;
+                }
+                discover.set(None);
             }
         }
         // It must not be this task that keeps the balancer alive.
@@ -75,19 +87,33 @@ where
 
 type Step = Option<Result<Change, BoxError>>;
 
-/// The next step of discovery, or none when it is time to forget who left.
-async fn next<D: Discover>(mut discover: Pin<&mut D>, forget_at: Option<Instant>) -> Option<Step> {
-    let mut forget = pin!(forget_at.map(Sleep::until));
+/// The earlier of two instants, of which neither has to be.
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
+}
+
+/// The next step of discovery, or none when something else is due: to forget who left, or to
+/// renew the picker.
+async fn next<D: Discover>(
+    mut discover: Pin<&mut Option<D>>,
+    due: Option<Instant>,
+) -> Option<Step> {
+    let mut due = pin!(due.map(Sleep::until));
     poll_fn(|cx| {
-        if let Poll::Ready(step) = discover.as_mut().poll_change(cx) {
+        if let Poll::Ready(step) = poll_change(discover.as_mut(), cx) {
             return Poll::Ready(Some(step));
         }
-        match forget.as_mut().as_pin_mut() {
+        match due.as_mut().as_pin_mut() {
             Some(sleep) => sleep.poll(cx).map(|()| None),
             None => Poll::Pending,
         }
     })
     .await
+}
+
+/// Nothing comes of a discovery that has ended.
+fn poll_change<D: Discover>(discover: Pin<&mut Option<D>>, cx: &mut Context<'_>) -> Poll<Step> {
+    discover.as_pin_mut().map_or(Poll::Pending, |discover| discover.poll_change(cx))
 }
 
 /// Why a batch ended.
@@ -102,6 +128,8 @@ enum End {
 struct Roster<S, G, M, N> {
     members: Members<Arc<Node<S, G>>>,
     version: u64,
+    /// When the policy wants to make another picker though nothing has changed.
+    renew_at: Option<Instant>,
     make: M,
     gates: N,
 }
@@ -116,7 +144,7 @@ where
     async fn take_in<D: Discover>(
         &mut self,
         shared: &Shared<S, G>,
-        mut discover: Pin<&mut D>,
+        mut discover: Pin<&mut Option<D>>,
         first: Step,
     ) -> End {
         let (mut added, mut removed) = (Vec::new(), Vec::new());
@@ -138,13 +166,13 @@ where
             if taken == MAX_BATCH {
                 break End::Quiet;
             }
-            step = match poll_fn(|cx| Poll::Ready(discover.as_mut().poll_change(cx))).await {
+            step = match poll_fn(|cx| Poll::Ready(poll_change(discover.as_mut(), cx))).await {
                 Poll::Ready(step) => step,
                 Poll::Pending => break End::Quiet,
             };
         };
         if changed {
-            shared.publish(self.snapshot());
+            shared.publish(self.snapshot(shared, now()));
         }
         let observer = &shared.config.observer;
         added.iter().for_each(|endpoint| observer.on(|| Event::EndpointAdded(endpoint)));
@@ -175,10 +203,13 @@ where
         effect
     }
 
-    fn snapshot(&mut self) -> Snapshot<S, G> {
+    fn snapshot(&mut self, shared: &Shared<S, G>, now: Instant) -> Snapshot<S, G> {
         self.version += 1;
+        let policy = shared.config.policy.as_deref();
+        self.renew_at = policy.and_then(Policy::renew_after).map(|span| after(now, span));
         let member =
             |(node, health): (&Arc<Node<S, G>>, _)| Member { node: Arc::clone(node), health };
-        Snapshot::new(self.version, self.members.list().into_iter().map(member).collect())
+        let members = self.members.list().into_iter().map(member).collect();
+        Snapshot::new(self.version, members, policy, now)
     }
 }

@@ -104,9 +104,14 @@ impl Load {
     #[inline]
     pub(super) fn get_at(&self, now: u32) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let cost = self.cost_at(now).max(self.silence_at(now));
-        let load = cost * (f64::from(in_flight) + 1.0);
+        let load = self.latency_at(now) * (f64::from(in_flight) + 1.0);
         if self.is_doubted_at(now) { load + DOUBTED } else { load }
+    }
+
+    /// What the next answer is expected to take, in seconds.
+    #[inline]
+    pub(super) fn latency_at(&self, now: u32) -> f64 {
+        self.cost_at(now).max(self.silence_at(now))
     }
 
     /// The cost of an answer alone, in seconds.
@@ -120,6 +125,7 @@ impl Load {
         self.is_doubted_at(self.tick(now))
     }
 
+    #[inline]
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }

@@ -84,6 +84,7 @@
 //!
 //! [`Gate`]: crate::endpoint::Gate
 
+mod choices;
 mod config;
 mod driver;
 mod error;
@@ -92,16 +93,21 @@ mod load;
 mod members;
 mod node;
 mod pick;
+mod policy;
+mod round_robin;
 mod service;
 mod snapshot;
 
 pub use self::{
+    choices::{LeastRequest, PeakEwma},
     config::{
         BalanceConfig, DEFAULT_EMPTY_WAIT, DEFAULT_PANIC_THRESHOLD, InvalidBalance, MAX_SET_ASIDE,
     },
     error::{AtEndpoint, NoEndpoint, OutsideRuntime},
     future::BalanceFuture,
     node::{EndpointStatus, Held},
+    policy::{Candidates, LoadView, Member, Picker, Policy},
+    round_robin::RoundRobin,
     service::Balance,
 };
 pub(crate) use self::{future::failed, pick::Pick};

@@ -56,8 +56,13 @@ impl<S, G> Node<S, G> {
         (until > now).then_some(until)
     }
 
-    /// Learns from an attempt's head or error.
-    fn learn(&self, verdict: Verdict, began: Instant, now: Instant) {
+    /// A call that was admitted begins.
+    pub(crate) fn begin(&self, now: Instant) {
+        self.load.begin(now);
+    }
+
+    /// Its head, or an error, has come.
+    pub(crate) fn answered(&self, verdict: Verdict, began: Instant, now: Instant) {
         let tick = self.load.tick(now);
         self.load.heard_at(tick);
         if Sign::of(verdict) == Sign::Good {
@@ -68,6 +73,33 @@ impl<S, G> Node<S, G> {
         if let (Pushback::After(wish), true) = (verdict.pushback, verdict.is_failure()) {
             self.set_aside(wish, now);
         }
+    }
+
+    /// What became of it is known, to the end of its body: one that breaks off is a failure too.
+    pub(crate) fn settled(&self, verdict: Verdict, began: Instant, now: impl FnOnce() -> Instant) {
+        match Sign::of(verdict) {
+            Sign::Good => self.load.succeeded(began),
+            Sign::Bad => self.load.failed(began, now()),
+            Sign::None => {}
+        }
+    }
+
+    /// It was given up before there was an answer.
+    pub(crate) fn given_up(&self, deadline: Option<Instant>, began: Instant, now: Instant) {
+        self.load.heard(now);
+        if Asked::dropped_at(deadline, now).is_failure() {
+            // Cut off by our own deadline.
+            self.load.failed(began, now);
+        } else {
+            // Given up by the caller, or the loser of a race. That is no failure, but it would
+            // have taken longer.
+            self.load.at_least(now.saturating_duration_since(began), now);
+        }
+    }
+
+    /// It is over, whatever became of it.
+    pub(crate) fn end(&self) {
+        self.load.end();
     }
 }
 
@@ -112,7 +144,7 @@ impl<S, G: Gate> Held<S, G> {
         asked: Asked,
         began: Instant,
     ) -> Self {
-        node.load.begin(began);
+        node.begin(began);
         Self { node, permit, deadline: asked.deadline, began, answered: false }
     }
 
@@ -128,18 +160,13 @@ impl<S, G: Gate> Held<S, G> {
     /// The head, or an error, has come: the round trip is known.
     pub(crate) fn answered(&mut self, verdict: Verdict) {
         self.answered = true;
-        self.node.learn(verdict, self.began, now());
+        self.node.answered(verdict, self.began, now());
     }
 }
 
 impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
-        // Not at the head: a body that breaks off is a failure too.
-        match Sign::of(verdict) {
-            Sign::Good => self.node.load.succeeded(self.began),
-            Sign::Bad => self.node.load.failed(self.began, now()),
-            Sign::None => {}
-        }
+        self.node.settled(verdict, self.began, now);
         self.permit.settle(verdict);
     }
 }
@@ -153,18 +180,9 @@ impl<S, G: Gate> fmt::Debug for Held<S, G> {
 
 impl<S, G: Gate> Drop for Held<S, G> {
     fn drop(&mut self) {
-        self.node.load.end();
+        self.node.end();
         if !self.answered {
-            let now = now();
-            self.node.load.heard(now);
-            if Asked::dropped_at(self.deadline, now).is_failure() {
-                // Cut off by our own deadline.
-                self.node.load.failed(self.began, now);
-            } else {
-                // Given up by the caller, or the loser of a race. That is no failure, but it
-                // would have taken longer.
-                self.node.load.at_least(now.saturating_duration_since(self.began), now);
-            }
+            self.node.given_up(self.deadline, self.began, now());
         }
     }
 }

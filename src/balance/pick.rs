@@ -14,7 +14,7 @@ use super::{
     error::NoEndpoint,
     node::{Held, Node},
     service::Shared,
-    snapshot::{Choice, Snapshot},
+    snapshot::{Choice, Snapshot, Wanted},
 };
 use crate::{
     call::{Asked, Tried, Words, mark_target, mark_unsent},
@@ -46,7 +46,7 @@ impl<S, G: Gate> Pick<S, G> {
     ) -> Poll<Result<Held<S, G>, NoEndpoint>> {
         let search = Search {
             asked: words.map(Words::asked).unwrap_or_default(),
-            tried: words.map_or(&Tried::NONE, |words| &words.tried),
+            wanted: Wanted { tried: words.map_or(&Tried::NONE, |words| &words.tried), words },
         };
         loop {
             if let Some(waiting) = &mut self.waiting {
@@ -119,7 +119,7 @@ impl<S, G> Drop for Ticket<S, G> {
 /// What the search has to know of the call.
 struct Search<'a> {
     asked: Asked,
-    tried: &'a Tried,
+    wanted: Wanted<'a>,
 }
 
 /// What came of a search.
@@ -165,7 +165,7 @@ impl Search<'_> {
         let mut panic = !early && shared.in_panic(snapshot, now, false);
         loop {
             let draw = || shared.config.entropy.draw();
-            match snapshot.choose(self.tried, refused.keys(), panic, now, draw) {
+            match snapshot.choose(self.wanted, refused.keys(), panic, now, draw) {
                 Choice::Node(node) => match self.admit(node, panic, now) {
                     Some(held) => return Found::Held(held),
                     None if refused.insert(node.key) => {}
