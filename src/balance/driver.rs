@@ -3,24 +3,17 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Weak},
+    sync::Weak,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use super::{
-    load::Load,
-    members::Members,
-    node::Node,
-    policy::Policy,
-    service::Shared,
-    snapshot::{Member, Snapshot},
-};
+use super::{roster::Roster, service::Shared};
 use crate::{
-    endpoint::{Change, Discover, Endpoint, Gate, Health, MakeEndpoint},
+    endpoint::{Change, Discover, Endpoint, Gate, MakeEndpoint},
     error::BoxError,
     event::Event,
-    time::{Sleep, after, now},
+    time::{Sleep, now},
 };
 
 /// Changes that are published together, if so many are there at once. A registry that names a
@@ -45,22 +38,18 @@ where
     G: Gate,
 {
     let mut discover = pin!(Some(discover));
-    let mut roster = Roster { members: Members::new(), version: 0, renew_at: None, make, gates };
+    let mut roster = Roster::new(make, gates);
     let mut errors = 0_u32;
     loop {
-        let due = earlier(roster.members.forget_at(), roster.renew_at);
-        let Some(first) = next(discover.as_mut(), due).await else {
-            let now = now();
-            roster.members.forget(now);
-            if roster.renew_at.is_some_and(|at| at <= now) {
-                // Its last handle aborts this task; one that is going at this moment may not have.
-                let Some(shared) = shared.upgrade() else { return };
-                shared.publish(roster.snapshot(&shared, now));
+        let Some(first) = next(discover.as_mut(), roster.due()).await else {
+            let Some(shared) = shared.upgrade() else { return };
+            if let Some(snapshot) = roster.on_time(&shared, now()) {
+                shared.publish(snapshot);
             }
             continue;
         };
         let Some(shared) = shared.upgrade() else { return };
-        match roster.take_in(&shared, discover.as_mut(), first).await {
+        match take_in(&mut roster, &shared, discover.as_mut(), first).await {
             End::Quiet => errors = 0,
             End::Failed(error) => {
                 errors = errors.saturating_add(1);
@@ -68,7 +57,7 @@ where
             }
             End::Ended => {
                 shared.config.observer.on(|| Event::DiscoveryEnded);
-                if roster.renew_at.is_none() {
+                if !roster.renews() {
                     return;
                 }
                 discover.set(None);
@@ -86,11 +75,6 @@ where
 }
 
 type Step = Option<Result<Change, BoxError>>;
-
-/// The earlier of two instants, of which neither has to be.
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
-}
 
 /// The next step of discovery, or none when something else is due: to forget who left, or to
 /// renew the picker.
@@ -124,92 +108,51 @@ enum End {
     Ended,
 }
 
-/// The members, and how to make one.
-struct Roster<S, G, M, N> {
-    members: Members<Arc<Node<S, G>>>,
-    version: u64,
-    /// When the policy wants to make another picker though nothing has changed.
-    renew_at: Option<Instant>,
-    make: M,
-    gates: N,
-}
-
-impl<S, G, M, N> Roster<S, G, M, N>
+/// Takes in this step and all that are there with it, and publishes what came of them.
+async fn take_in<S, G, D, M, N>(
+    roster: &mut Roster<S, G, M, N>,
+    shared: &Shared<S, G>,
+    mut discover: Pin<&mut Option<D>>,
+    first: Step,
+) -> End
 where
+    D: Discover,
     M: MakeEndpoint<Service = S>,
     N: Fn(&Endpoint) -> G,
     G: Gate,
 {
-    /// Takes in this step and all that are there with it, and publishes what came of them.
-    async fn take_in<D: Discover>(
-        &mut self,
-        shared: &Shared<S, G>,
-        mut discover: Pin<&mut Option<D>>,
-        first: Step,
-    ) -> End {
-        let (mut added, mut removed) = (Vec::new(), Vec::new());
-        let (mut health, mut changed) = (Vec::new(), false);
-        let (mut step, mut taken) = (first, 0);
-        let end = loop {
-            match step {
-                Some(Ok(change)) => {
-                    let effect = self.apply(shared, change);
-                    changed |= !effect.is_empty();
-                    added.extend(effect.added);
-                    removed.extend(effect.removed);
-                    health.extend(effect.health);
-                }
-                Some(Err(error)) => break End::Failed(error),
-                None => break End::Ended,
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    let (mut health, mut changed) = (Vec::new(), false);
+    let (mut step, mut taken) = (first, 0);
+    let end = loop {
+        match step {
+            Some(Ok(change)) => {
+                let effect = roster.apply(shared, change, now());
+                changed |= !effect.is_empty();
+                added.extend(effect.added);
+                removed.extend(effect.removed);
+                health.extend(effect.health);
             }
-            taken += 1;
-            if taken == MAX_BATCH {
-                break End::Quiet;
-            }
-            step = match poll_fn(|cx| Poll::Ready(poll_change(discover.as_mut(), cx))).await {
-                Poll::Ready(step) => step,
-                Poll::Pending => break End::Quiet,
-            };
+            Some(Err(error)) => break End::Failed(error),
+            None => break End::Ended,
+        }
+        taken += 1;
+        if taken == MAX_BATCH {
+            break End::Quiet;
+        }
+        step = match poll_fn(|cx| Poll::Ready(poll_change(discover.as_mut(), cx))).await {
+            Poll::Ready(step) => step,
+            Poll::Pending => break End::Quiet,
         };
-        if changed {
-            shared.publish(self.snapshot(shared, now()));
-        }
-        let observer = &shared.config.observer;
-        added.iter().for_each(|endpoint| observer.on(|| Event::EndpointAdded(endpoint)));
-        removed.iter().for_each(|endpoint| observer.on(|| Event::EndpointRemoved(endpoint)));
-        for (endpoint, health) in &health {
-            observer.on(|| Event::HealthChanged(endpoint, *health));
-        }
-        end
+    };
+    if changed {
+        shared.publish(roster.snapshot(shared, now()));
     }
-
-    fn apply(&mut self, shared: &Shared<S, G>, change: Change) -> super::members::Effect {
-        let now = now();
-        // Told every time, not only when the health changes: a breaker may have opened since.
-        let healthy = match &change {
-            Change::Health(endpoint, Health::Healthy) => Some(endpoint.clone()),
-            _ => None,
-        };
-        let peers = shared.snapshot.load().usual_cost(now, || shared.config.entropy.draw());
-        let (make, gates) = (&self.make, &self.gates);
-        let effect = self.members.apply(change, now, |endpoint| {
-            let load = Load::new(shared.epoch, shared.config.decay, peers, now);
-            let (service, gate) = (make.make(endpoint), gates(endpoint));
-            Arc::new(Node::new(endpoint.clone(), service, gate, load, shared.epoch))
-        });
-        if let Some(node) = healthy.and_then(|endpoint| self.members.get(&endpoint)) {
-            node.gate.found_healthy(now);
-        }
-        effect
+    let observer = &shared.config.observer;
+    added.iter().for_each(|endpoint| observer.on(|| Event::EndpointAdded(endpoint)));
+    removed.iter().for_each(|endpoint| observer.on(|| Event::EndpointRemoved(endpoint)));
+    for (endpoint, health) in &health {
+        observer.on(|| Event::HealthChanged(endpoint, *health));
     }
-
-    fn snapshot(&mut self, shared: &Shared<S, G>, now: Instant) -> Snapshot<S, G> {
-        self.version += 1;
-        let policy = shared.config.policy.as_deref();
-        self.renew_at = policy.and_then(Policy::renew_after).map(|span| after(now, span));
-        let member =
-            |(node, health): (&Arc<Node<S, G>>, _)| Member { node: Arc::clone(node), health };
-        let members = self.members.list().into_iter().map(member).collect();
-        Snapshot::new(self.version, members, policy, now)
-    }
+    end
 }

@@ -30,7 +30,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     algo::ewma,
-    sync::{AtomicU32, AtomicU64, Ordering, Padded},
+    endpoint::LoadReport,
+    sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Padded},
 };
 
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
@@ -61,6 +62,9 @@ const MAX_LEVEL: u32 = 7;
 /// of that moment.
 const TELLING: f64 = 4.0;
 
+/// Of so many answers one is looked at for a report, until one had one.
+const LOOKED_AT: u32 = 64;
+
 /// Added to the load of an endpoint in doubt: more than any load, and little enough that an
 /// `f64` still tells two such loads apart.
 const DOUBTED: f64 = 1e6;
@@ -77,6 +81,16 @@ pub(super) struct Load {
     /// The level of doubt, and the tick of the last failure that counted.
     doubt: AtomicU64,
     in_flight: AtomicU32,
+    /// What the server said of its own load; none of it before it has said something.
+    report: Reported,
+}
+
+/// The server's words on itself, each with the tick at which it came.
+#[derive(Debug, Default)]
+struct Reported {
+    heard: AtomicBool,
+    in_flight: AtomicU64,
+    utilization: AtomicU64,
 }
 
 impl Load {
@@ -89,6 +103,7 @@ impl Load {
             silence: AtomicU64::new(0),
             doubt: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            report: Reported::default(),
         };
         let cost = peers.unwrap_or(UNKNOWN_COST);
         load.sample.store(pack_cost(cost, load.tick(now)), Ordering::Relaxed);
@@ -146,6 +161,28 @@ impl Load {
 
     pub(super) fn heard_at(&self, tick: u32) {
         update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
+    }
+
+    /// Whether to look for the server's own report in an answer that comes at this tick: in each,
+    /// once there was one. Until then in one of 64, by the clock, since a service that sends none
+    /// should not pay for those that do.
+    #[inline]
+    pub(super) fn listens(&self, tick: u32) -> bool {
+        tick % LOOKED_AT == 0 || self.report.heard.load(Ordering::Relaxed)
+    }
+
+    /// The server has said how busy it is.
+    pub(super) fn reported(&self, report: &LoadReport, tick: u32) {
+        let Reported { heard, in_flight, utilization } = &self.report;
+        if report.is_empty() {
+            return;
+        }
+        heard.store(true, Ordering::Relaxed);
+        for (word, value) in [(in_flight, report.in_flight), (utilization, report.utilization)] {
+            if let Some(value) = value {
+                word.store(pack(value.to_bits(), tick), Ordering::Relaxed);
+            }
+        }
     }
 
     /// It is in flight no more.

@@ -86,6 +86,8 @@
 
 mod choices;
 mod config;
+#[cfg(feature = "testing")]
+mod decision;
 mod driver;
 mod error;
 mod future;
@@ -94,6 +96,7 @@ mod members;
 mod node;
 mod pick;
 mod policy;
+mod roster;
 mod round_robin;
 mod service;
 mod snapshot;
@@ -110,4 +113,6 @@ pub use self::{
     round_robin::RoundRobin,
     service::Balance,
 };
+#[cfg(feature = "testing")]
+pub(crate) use self::{decision::Decision, node::Node};
 pub(crate) use self::{future::failed, pick::Pick};

@@ -10,7 +10,7 @@ use super::{config::MAX_SET_ASIDE, load::Load};
 use crate::{
     call::{Asked, Target},
     classify::{Blame, Pushback, Sent, Settle, Verdict},
-    endpoint::{Endpoint, EndpointKey, Gate, Health},
+    endpoint::{Endpoint, EndpointKey, Gate, Health, LoadReport},
     sync::{AtomicU64, Ordering},
     time::now,
 };
@@ -56,15 +56,31 @@ impl<S, G> Node<S, G> {
         (until > now).then_some(until)
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) const fn key(&self) -> EndpointKey {
+        self.key
+    }
+
     /// A call that was admitted begins.
     pub(crate) fn begin(&self, now: Instant) {
         self.load.begin(now);
     }
 
     /// Its head, or an error, has come.
-    pub(crate) fn answered(&self, verdict: Verdict, began: Instant, now: Instant) {
+    pub(crate) fn answered(
+        &self,
+        verdict: Verdict,
+        report: impl FnOnce() -> Option<LoadReport>,
+        began: Instant,
+        now: Instant,
+    ) {
         let tick = self.load.tick(now);
         self.load.heard_at(tick);
+        if self.load.listens(tick) {
+            if let Some(report) = report() {
+                self.load.reported(&report, tick);
+            }
+        }
         if Sign::of(verdict) == Sign::Good {
             self.load.observe_at(now.saturating_duration_since(began), tick);
         }
@@ -158,9 +174,15 @@ impl<S, G: Gate> Held<S, G> {
     }
 
     /// The head, or an error, has come: the round trip is known.
-    pub(crate) fn answered(&mut self, verdict: Verdict) {
+    ///
+    /// The server's own report is asked for only where there may be one.
+    pub(crate) fn answered(
+        &mut self,
+        verdict: Verdict,
+        report: impl FnOnce() -> Option<LoadReport>,
+    ) {
         self.answered = true;
-        self.node.answered(verdict, self.began, now());
+        self.node.answered(verdict, report, self.began, now());
     }
 }
 

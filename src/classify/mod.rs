@@ -31,7 +31,10 @@ pub use self::{
 
 use std::error::Error as StdError;
 
-use crate::call::{Asked, Attempts};
+use crate::{
+    call::{Asked, Attempts},
+    endpoint::LoadReport,
+};
 
 /// Says what an outcome means. Pure: the same outcome gives the same verdict wherever it is
 /// asked for, and asking allocates nothing.
@@ -53,6 +56,13 @@ pub trait Classify<Res> {
 
     /// The status of a response, where it has one: for the history of a call's attempts.
     fn status(&self, response: &Res) -> Option<u16> {
+        let _ = response;
+        None
+    }
+
+    /// What the server says of its own load in a response's head, where it says anything: for the
+    /// balancer.
+    fn load_report(&self, response: &Res) -> Option<LoadReport> {
         let _ = response;
         None
     }

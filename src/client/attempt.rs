@@ -227,7 +227,7 @@ where
         Poll::Ready(match result {
             Ok(response) => {
                 let verdict = classifier.response(*this.asked, &response);
-                held.answered(verdict);
+                held.answered(verdict, || classifier.load_report(&response));
                 Ok(classifier.guard(*this.asked, response, verdict, (held, permits)))
             }
             Err(error) => {
