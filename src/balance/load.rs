@@ -28,17 +28,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::recent::Usual;
 use crate::{
     algo::ewma,
     endpoint::LoadReport,
-    sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Padded},
+    sync::{AtomicU32, AtomicU64, Ordering, Padded},
 };
 
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
 /// than it is, once, and fades from there as always.
 const TICK_MICROS: u32 = 16;
 const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
-const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
+pub(super) const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
 
 /// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
 /// a second. Not more, or an old cost would look fresh for hours.
@@ -62,8 +63,16 @@ const MAX_LEVEL: u32 = 7;
 /// of that moment.
 const TELLING: f64 = 4.0;
 
-/// Of so many answers one is looked at for a report, until one had one.
-const LOOKED_AT: u32 = 64;
+/// How fast a server's report gets old, in seconds: 200 and 500 ms do as well in the ramp of
+/// [`docs::balancing`](crate::docs::balancing).
+const REPORT_DECAY: f64 = 0.3;
+
+/// An endpoint that is so many times as slow as is usual is slow for another reason than its queue.
+/// Of requests whose size is normal with a deviation as large as the mean, one in a hundred
+/// takes 2.6 times the mean.
+const SLOW: f64 = 4.0;
+/// The fourth root of [`SLOW`].
+const SLOW_ROOT: f64 = std::f64::consts::SQRT_2;
 
 /// Added to the load of an endpoint in doubt: more than any load, and little enough that an
 /// `f64` still tells two such loads apart.
@@ -88,9 +97,12 @@ pub(super) struct Load {
 /// The server's words on itself, each with the tick at which it came.
 #[derive(Debug, Default)]
 struct Reported {
-    heard: AtomicBool,
+    /// An `f32`, and the tick.
     in_flight: AtomicU64,
+    /// An `f32`, and the tick.
     utilization: AtomicU64,
+    /// Requests a second, and failures a second, each an `f32`.
+    rates: AtomicU64,
 }
 
 impl Load {
@@ -129,6 +141,34 @@ impl Load {
         self.cost_at(now).max(self.silence_at(now))
     }
 
+    /// What a pick compares where servers report.
+    ///
+    /// A report is true when it is made, and true no more some hundred milliseconds later, when
+    /// others have sent their calls there: the older it is, the nearer the endpoint is to what is
+    /// usual. It counts for nothing where this client alone has more in flight.
+    ///
+    /// That counts the queue, but not how fast it moves. The latency tells, but has the queue in
+    /// it already, and the size of one's own requests: so its fourth root counts, up to
+    /// [`SLOW`] times the usual latency, and all of what is beyond that: whoever is so slow
+    /// for another reason (a far network, a lock) has a short queue for the very reason that
+    /// it is not sent anything. Silence counts in full.
+    pub(super) fn reported_at(&self, usual: Usual, now: u32) -> f64 {
+        let (said, tick) = unpack(self.report.in_flight.load(Ordering::Relaxed));
+        let mut queue = usual.in_flight;
+        if tick != 0 {
+            let age = f64::from(since(tick, now)) * TICK_SECONDS;
+            queue += (f64::from(f32::from_bits(said)) - queue) * ewma::kept(age / REPORT_DECAY);
+        }
+        let queue = queue.max(f64::from(self.in_flight.load(Ordering::Relaxed)));
+        // Not faded: what is usual isn't either.
+        let cost = unpack_cost(self.sample.load(Ordering::Relaxed)).0;
+        let ratio = cost / usual.latency.max(f64::MIN_POSITIVE);
+        let slow = ratio.sqrt().sqrt().max(ratio * SLOW_ROOT / SLOW);
+        let silent = (self.silence_at(now) / cost.max(f64::MIN_POSITIVE)).max(1.0);
+        let load = (queue + 1.0) * slow * silent;
+        if self.is_doubted_at(now) { load + DOUBTED } else { load }
+    }
+
     /// The cost of an answer alone, in seconds.
     pub(super) fn cost(&self, now: Instant) -> f64 {
         self.cost_at(self.tick(now))
@@ -152,6 +192,12 @@ impl Load {
         update(&self.silence, |awaited, since| {
             Some((awaited.saturating_add(1), if awaited == 0 { tick } else { since }))
         });
+        if self.report.in_flight.load(Ordering::Relaxed) != 0 {
+            // One more than it said. So a report draws as many calls as it has room for.
+            update(&self.report.in_flight, |said, tick| {
+                Some(((f32::from_bits(said) + 1.0).to_bits(), tick))
+            });
+        }
     }
 
     /// Its head has come, or never will.
@@ -163,26 +209,31 @@ impl Load {
         update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
     }
 
-    /// Whether to look for the server's own report in an answer that comes at this tick: in each,
-    /// once there was one. Until then in one of 64, by the clock, since a service that sends none
-    /// should not pay for those that do.
-    #[inline]
-    pub(super) fn listens(&self, tick: u32) -> bool {
-        tick % LOOKED_AT == 0 || self.report.heard.load(Ordering::Relaxed)
-    }
-
     /// The server has said how busy it is.
     pub(super) fn reported(&self, report: &LoadReport, tick: u32) {
-        let Reported { heard, in_flight, utilization } = &self.report;
-        if report.is_empty() {
-            return;
-        }
-        heard.store(true, Ordering::Relaxed);
+        let Reported { in_flight, utilization, rates } = &self.report;
         for (word, value) in [(in_flight, report.in_flight), (utilization, report.utilization)] {
             if let Some(value) = value {
-                word.store(pack(value.to_bits(), tick), Ordering::Relaxed);
+                word.store(pack(value.to_bits(), tick.max(1)), Ordering::Relaxed);
             }
         }
+        if let Some(rate) = report.rate {
+            let errors = report.errors.unwrap_or_default();
+            rates.store(pack(rate.to_bits(), errors.to_bits()), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn said_in_flight(&self, now: u32) -> Option<(f32, Duration)> {
+        said(&self.report.in_flight, now)
+    }
+
+    pub(super) fn said_utilization(&self, now: u32) -> Option<(f32, Duration)> {
+        said(&self.report.utilization, now)
+    }
+
+    pub(super) fn said_rates(&self) -> (f32, f32) {
+        let (rate, errors) = unpack(self.report.rates.load(Ordering::Relaxed));
+        (f32::from_bits(rate), f32::from_bits(errors))
     }
 
     /// It is in flight no more.
@@ -278,7 +329,7 @@ impl Load {
 
 /// How many ticks after `tick` it is `now`.
 #[inline]
-const fn since(tick: u32, now: u32) -> u32 {
+pub(super) const fn since(tick: u32, now: u32) -> u32 {
     let ticks = now.wrapping_sub(tick);
     if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks }
 }
@@ -292,6 +343,13 @@ const fn doubt(level: u32) -> u32 {
 /// Whether tick `a` is after `b`, across the wrap.
 const fn is_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
+}
+
+/// A value that a server has said, and how long ago; a tick of 0 is never.
+fn said(word: &AtomicU64, now: u32) -> Option<(f32, Duration)> {
+    let (value, tick) = unpack(word.load(Ordering::Relaxed));
+    let age = Duration::from_micros(u64::from(since(tick, now)) * u64::from(TICK_MICROS));
+    (tick != 0).then(|| (f32::from_bits(value), age))
 }
 
 /// Changes the two halves of a word together, if there is anything to change.

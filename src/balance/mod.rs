@@ -96,6 +96,7 @@ mod members;
 mod node;
 mod pick;
 mod policy;
+mod recent;
 mod roster;
 mod round_robin;
 mod service;
@@ -110,6 +111,7 @@ pub use self::{
     future::BalanceFuture,
     node::{EndpointStatus, Held},
     policy::{Candidates, LoadView, Member, Picker, Policy},
+    recent::Usual,
     round_robin::RoundRobin,
     service::Balance,
 };

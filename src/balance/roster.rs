@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     endpoint::{Change, Endpoint, Gate, Health, MakeEndpoint},
+    sync::Ordering,
     time::after,
 };
 
@@ -46,7 +47,8 @@ where
         let effect = self.members.apply(change, now, |endpoint| {
             let load = Load::new(shared.epoch, shared.config.decay, peers, now);
             let (service, gate) = (make.make(endpoint), gates(endpoint));
-            Arc::new(Node::new(endpoint.clone(), service, gate, load, shared.epoch))
+            let recent = Arc::clone(&shared.recent);
+            Arc::new(Node::new(endpoint.clone(), service, gate, load, recent, shared.epoch))
         });
         if let Some(node) = healthy.and_then(|endpoint| self.members.get(&endpoint)) {
             node.gate.found_healthy(now);
@@ -61,7 +63,11 @@ where
         self.renew_at = policy.and_then(Policy::renew_after).map(|span| after(now, span));
         let member =
             |(node, health): (&Arc<Node<S, G>>, _)| Member { node: Arc::clone(node), health };
-        let members = self.members.list().into_iter().map(member).collect();
+        let members: Vec<_> = self.members.list().into_iter().map(member).collect();
+        for (place, member) in members.iter().enumerate() {
+            // Relaxed: a hint, of which nobody knows to which set it belongs.
+            member.node.place.store(place as u32, Ordering::Relaxed);
+        }
         Snapshot::new(self.version, members, policy, now)
     }
 

@@ -18,6 +18,7 @@ use super::{
     error::OutsideRuntime,
     future::BalanceFuture,
     node::{EndpointStatus, Held},
+    recent::Recent,
     snapshot::Snapshot,
 };
 use crate::{
@@ -128,6 +129,8 @@ where
 pub(crate) struct Shared<S, G> {
     pub(super) config: BalanceConfig,
     pub(super) snapshot: ArcSwap<Snapshot<S, G>>,
+    /// Where answers have just come from.
+    pub(super) recent: Arc<Recent>,
     /// What times are counted from.
     pub(super) epoch: Instant,
     waiting: Mutex<Waiting>,
@@ -153,6 +156,7 @@ impl<S, G> Shared<S, G> {
         Self {
             config,
             snapshot: ArcSwap::default(),
+            recent: Arc::new(Recent::new()),
             epoch,
             waiting: Mutex::default(),
             panic: AtomicBool::new(false),
