@@ -63,6 +63,11 @@ const MAX_LEVEL: u32 = 7;
 /// of that moment.
 const TELLING: f64 = 4.0;
 
+/// An answer says little of the queue when it is older than this, in seconds, ...
+const STALE: f64 = 0.010;
+/// ... and so many times what an answer takes.
+const STALE_COSTS: f64 = 4.0;
+
 /// How fast a server's report gets old, in seconds: 200 and 500 ms do as well in the ramp of
 /// [`docs::balancing`](crate::docs::balancing).
 const REPORT_DECAY: f64 = 0.3;
@@ -117,28 +122,44 @@ impl Load {
             in_flight: AtomicU32::new(0),
             report: Reported::default(),
         };
-        let cost = peers.unwrap_or(UNKNOWN_COST);
-        load.sample.store(pack_cost(cost, load.tick(now)), Ordering::Relaxed);
+        // Of whom nothing is known at all, the last word is from a long time ago: it counts as
+        // what is usual from the first answer of any other on. Where a thousand endpoints get a
+        // call every twenty seconds from each client, a kinder first guess has all of them tried first.
+        let tick = load.tick(now);
+        let word = peers.map_or(pack_cost(UNKNOWN_COST, tick.wrapping_sub(1 << 30)), |cost| {
+            pack_cost(cost, tick)
+        });
+        load.sample.store(word, Ordering::Relaxed);
         load
     }
 
     #[cfg(test)]
     fn get(&self, now: Instant) -> f64 {
-        self.get_at(self.tick(now))
+        self.get_at(0.0, self.tick(now))
     }
 
     /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at.
     #[inline]
-    pub(super) fn get_at(&self, now: u32) -> f64 {
+    pub(super) fn get_at(&self, usual: f64, now: u32) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let load = self.latency_at(now) * (f64::from(in_flight) + 1.0);
+        let load = self.latency_at(usual, now) * (f64::from(in_flight) + 1.0);
         if self.is_doubted_at(now) { load + DOUBTED } else { load }
     }
 
-    /// What the next answer is expected to take, in seconds.
+    /// What the next answer is expected to take, in seconds: at least as long as calls have waited
+    /// in vain.
     #[inline]
-    pub(super) fn latency_at(&self, now: u32) -> f64 {
-        self.cost_at(now).max(self.silence_at(now))
+    pub(super) fn latency_at(&self, usual: f64, now: u32) -> f64 {
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        expected(cost, usual, self.kept(tick, now)).max(self.silence_at(now))
+    }
+
+    /// Whether the last answer is so long ago that it says little of the queue now: some service
+    /// times.
+    #[inline]
+    pub(super) fn is_stale_at(&self, now: u32) -> bool {
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        f64::from(since(tick, now)) * TICK_SECONDS > STALE + STALE_COSTS * cost
     }
 
     /// What a pick compares where servers report.
@@ -160,8 +181,10 @@ impl Load {
             queue += (f64::from(f32::from_bits(said)) - queue) * ewma::kept(age / REPORT_DECAY);
         }
         let queue = queue.max(f64::from(self.in_flight.load(Ordering::Relaxed)));
-        // Not faded: what is usual isn't either.
-        let cost = unpack_cost(self.sample.load(Ordering::Relaxed)).0;
+        // Its own fourth root fades four times as slowly: with reports from every other answer on, an
+        // endpoint that looks slow is not found to be quick by trying.
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        let cost = expected(cost, usual.latency, self.kept(tick, now).sqrt().sqrt());
         let ratio = cost / usual.latency.max(f64::MIN_POSITIVE);
         let slow = ratio.sqrt().sqrt().max(ratio * SLOW_ROOT / SLOW);
         let silent = (self.silence_at(now) / cost.max(f64::MIN_POSITIVE)).max(1.0);
@@ -325,6 +348,18 @@ impl Load {
         // The low bits on purpose: see `TICK_MICROS`.
         since.as_secs().wrapping_mul(TICKS_A_SECOND).wrapping_add(part) as u32
     }
+}
+
+/// What an answer takes, of which less is known the longer the last one is ago: then it is what is
+/// `usual`, and neither better nor worse.
+///
+/// A peak falls as fast as if it fell to nothing, and stops there. If it went on, those that have
+/// not been heard of for longest would be preferred to all others.
+#[inline]
+fn expected(cost: f64, usual: f64, kept: f64) -> f64 {
+    let cost = if cost > usual { (cost * kept).max(usual) } else { usual - (usual - cost) * kept };
+    // What is faster than the clock ticks is as fast as all that is.
+    cost.max(TICK_SECONDS)
 }
 
 /// How many ticks after `tick` it is `now`.
