@@ -36,6 +36,10 @@ pub mod docs;
 // Floor 4: the whole stack in the one right order.
 pub mod client;
 
+// Beside it: a fleet in virtual time, to hold policies against.
+#[cfg(feature = "testing")]
+pub mod testing;
+
 // Floor 3: a room for each layer. Rooms never import each other.
 pub mod balance;
 pub mod breaker;

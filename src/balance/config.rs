@@ -1,7 +1,8 @@
 //! The settings of a balancer.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
+use super::policy::Policy;
 use crate::{algo::ewma, entropy::Entropy, event::Observer};
 
 /// Below this share of endpoints that may be called, all are (Envoy, `healthy_panic_threshold`).
@@ -16,6 +17,8 @@ pub const MAX_SET_ASIDE: Duration = Duration::from_secs(30);
 /// The settings of a [`Balance`](super::Balance).
 #[derive(Debug)]
 pub struct BalanceConfig {
+    /// None for the default.
+    pub(super) policy: Option<Arc<dyn Policy>>,
     pub(super) panic_threshold: f64,
     pub(super) empty_wait: Duration,
     pub(super) decay: Duration,
@@ -28,12 +31,21 @@ impl BalanceConfig {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            policy: None,
             panic_threshold: DEFAULT_PANIC_THRESHOLD,
             empty_wait: DEFAULT_EMPTY_WAIT,
             decay: ewma::DEFAULT_DECAY,
             entropy: Entropy::system(),
             observer: Observer::none(),
         }
+    }
+
+    /// How an endpoint is picked among those that may be called (default:
+    /// [`PeakEwma`](super::PeakEwma)).
+    #[must_use]
+    pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
     }
 
     /// Below which share of endpoints that may be called all of them are. 0 fails calls at once

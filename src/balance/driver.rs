@@ -3,20 +3,14 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Weak},
-    task::Poll,
+    sync::Weak,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use super::{
-    load::Load,
-    members::Members,
-    node::Node,
-    service::Shared,
-    snapshot::{Member, Snapshot},
-};
+use super::{roster::Roster, service::Shared};
 use crate::{
-    endpoint::{Change, Discover, Endpoint, Gate, Health, MakeEndpoint},
+    endpoint::{Change, Discover, Endpoint, Gate, MakeEndpoint},
     error::BoxError,
     event::Event,
     time::{Sleep, now},
@@ -34,7 +28,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_DOUBLINGS: u32 = 9;
 
 /// Drives discovery until it ends or the last handle is gone. It holds no handle itself, and
-/// a discovery that has ended is not polled again: the last good set stays.
+/// a discovery that has ended is not polled again: the last good set stays, and so does the
+/// driver only where the policy wants its pickers renewed.
 pub(super) async fn drive<S, G, D, M, N>(shared: Weak<Shared<S, G>>, discover: D, make: M, gates: N)
 where
     D: Discover,
@@ -42,16 +37,19 @@ where
     N: Fn(&Endpoint) -> G,
     G: Gate,
 {
-    let mut discover = pin!(discover);
-    let mut roster = Roster { members: Members::new(), version: 0, make, gates };
+    let mut discover = pin!(Some(discover));
+    let mut roster = Roster::new(make, gates);
     let mut errors = 0_u32;
     loop {
-        let Some(first) = next(discover.as_mut(), roster.members.forget_at()).await else {
-            roster.members.forget(now());
+        let Some(first) = next(discover.as_mut(), roster.due()).await else {
+            let Some(shared) = shared.upgrade() else { return };
+            if let Some(snapshot) = roster.on_time(&shared, now()) {
+                shared.publish(snapshot);
+            }
             continue;
         };
         let Some(shared) = shared.upgrade() else { return };
-        match roster.take_in(&shared, discover.as_mut(), first).await {
+        match take_in(&mut roster, &shared, discover.as_mut(), first).await {
             End::Quiet => errors = 0,
             End::Failed(error) => {
                 errors = errors.saturating_add(1);
@@ -59,7 +57,10 @@ where
             }
             End::Ended => {
                 shared.config.observer.on(|| Event::DiscoveryEnded);
-                return;
+                if !roster.renews() {
+                    return;
+                }
+                discover.set(None);
             }
         }
         // It must not be this task that keeps the balancer alive.
@@ -75,19 +76,28 @@ where
 
 type Step = Option<Result<Change, BoxError>>;
 
-/// The next step of discovery, or none when it is time to forget who left.
-async fn next<D: Discover>(mut discover: Pin<&mut D>, forget_at: Option<Instant>) -> Option<Step> {
-    let mut forget = pin!(forget_at.map(Sleep::until));
+/// The next step of discovery, or none when something else is due: to forget who left, or to
+/// renew the picker.
+async fn next<D: Discover>(
+    mut discover: Pin<&mut Option<D>>,
+    due: Option<Instant>,
+) -> Option<Step> {
+    let mut due = pin!(due.map(Sleep::until));
     poll_fn(|cx| {
-        if let Poll::Ready(step) = discover.as_mut().poll_change(cx) {
+        if let Poll::Ready(step) = poll_change(discover.as_mut(), cx) {
             return Poll::Ready(Some(step));
         }
-        match forget.as_mut().as_pin_mut() {
+        match due.as_mut().as_pin_mut() {
             Some(sleep) => sleep.poll(cx).map(|()| None),
             None => Poll::Pending,
         }
     })
     .await
+}
+
+/// Nothing comes of a discovery that has ended.
+fn poll_change<D: Discover>(discover: Pin<&mut Option<D>>, cx: &mut Context<'_>) -> Poll<Step> {
+    discover.as_pin_mut().map_or(Poll::Pending, |discover| discover.poll_change(cx))
 }
 
 /// Why a batch ended.
@@ -98,90 +108,51 @@ enum End {
     Ended,
 }
 
-/// The members, and how to make one.
-struct Roster<S, G, M, N> {
-    members: Members<Arc<Node<S, G>>>,
-    version: u64,
-    make: M,
-    gates: N,
-}
-
-impl<S, G, M, N> Roster<S, G, M, N>
+/// Takes in this step and all that are there with it, and publishes what came of them.
+async fn take_in<S, G, D, M, N>(
+    roster: &mut Roster<S, G, M, N>,
+    shared: &Shared<S, G>,
+    mut discover: Pin<&mut Option<D>>,
+    first: Step,
+) -> End
 where
+    D: Discover,
     M: MakeEndpoint<Service = S>,
     N: Fn(&Endpoint) -> G,
     G: Gate,
 {
-    /// Takes in this step and all that are there with it, and publishes what came of them.
-    async fn take_in<D: Discover>(
-        &mut self,
-        shared: &Shared<S, G>,
-        mut discover: Pin<&mut D>,
-        first: Step,
-    ) -> End {
-        let (mut added, mut removed) = (Vec::new(), Vec::new());
-        let (mut health, mut changed) = (Vec::new(), false);
-        let (mut step, mut taken) = (first, 0);
-        let end = loop {
-            match step {
-                Some(Ok(change)) => {
-                    let effect = self.apply(shared, change);
-                    changed |= !effect.is_empty();
-                    added.extend(effect.added);
-                    removed.extend(effect.removed);
-                    health.extend(effect.health);
-                }
-                Some(Err(error)) => break End::Failed(error),
-                None => break End::Ended,
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    let (mut health, mut changed) = (Vec::new(), false);
+    let (mut step, mut taken) = (first, 0);
+    let end = loop {
+        match step {
+            Some(Ok(change)) => {
+                let effect = roster.apply(shared, change, now());
+                changed |= !effect.is_empty();
+                added.extend(effect.added);
+                removed.extend(effect.removed);
+                health.extend(effect.health);
             }
-            taken += 1;
-            if taken == MAX_BATCH {
-                break End::Quiet;
-            }
-            step = match poll_fn(|cx| Poll::Ready(discover.as_mut().poll_change(cx))).await {
-                Poll::Ready(step) => step,
-                Poll::Pending => break End::Quiet,
-            };
-        };
-        if changed {
-            shared.publish(self.snapshot());
+            Some(Err(error)) => break End::Failed(error),
+            None => break End::Ended,
         }
-        let observer = &shared.config.observer;
-        added.iter().for_each(|endpoint| observer.on(|| Event::EndpointAdded(endpoint)));
-        removed.iter().for_each(|endpoint| observer.on(|| Event::EndpointRemoved(endpoint)));
-        for (endpoint, health) in &health {
-            observer.on(|| Event::HealthChanged(endpoint, *health));
+        taken += 1;
+        if taken == MAX_BATCH {
+            break End::Quiet;
         }
-        end
-    }
-
-    fn apply(&mut self, shared: &Shared<S, G>, change: Change) -> super::members::Effect {
-        let now = now();
-        // Told every time, not only when the health changes: a breaker may have opened since.
-        let healthy = match &change {
-            Change::Health(endpoint, Health::Healthy) => Some(endpoint.clone()),
-            _ => None,
+        step = match poll_fn(|cx| Poll::Ready(poll_change(discover.as_mut(), cx))).await {
+            Poll::Ready(step) => step,
+            Poll::Pending => break End::Quiet,
         };
-        let peers = shared.snapshot.load().usual_cost(now, || shared.config.entropy.draw());
-        let (make, gates) = (&self.make, &self.gates);
-        let effect = self.members.apply(change, now, |endpoint| {
-            let load = Load::new(shared.epoch, shared.config.decay, peers, now);
-            let (service, gate) = (make.make(endpoint), gates(endpoint));
-            Arc::new(Node::new(endpoint.clone(), service, gate, load, shared.epoch))
-        });
-        if let Some(node) = healthy.and_then(|endpoint| self.members.get(&endpoint)) {
-            node.gate.found_healthy(now);
-        }
-        effect
+    };
+    if changed {
+        shared.publish(roster.snapshot(shared, now()));
     }
-
-    fn snapshot(&mut self) -> Snapshot<S, G> {
-        self.version += 1;
-        let member = |(node, endpoint, health): (&Arc<Node<S, G>>, &Arc<Endpoint>, _)| Member {
-            node: Arc::clone(node),
-            endpoint: Arc::clone(endpoint),
-            health,
-        };
-        Snapshot::new(self.version, self.members.list().into_iter().map(member).collect())
+    let observer = &shared.config.observer;
+    added.iter().for_each(|endpoint| observer.on(|| Event::EndpointAdded(endpoint)));
+    removed.iter().for_each(|endpoint| observer.on(|| Event::EndpointRemoved(endpoint)));
+    for (endpoint, health) in &health {
+        observer.on(|| Event::HealthChanged(endpoint, *health));
     }
+    end
 }

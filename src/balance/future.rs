@@ -122,7 +122,7 @@ where
                     return Poll::Ready(match result {
                         Ok(response) => {
                             let verdict = this.classifier.response(asked, &response);
-                            held.answered(verdict);
+                            held.answered(verdict, || this.classifier.load_report(&response));
                             Ok(this.classifier.guard(asked, response, verdict, held))
                         }
                         Err(error) => {
@@ -166,7 +166,7 @@ pub(crate) fn failed<S, G: Gate>(
     verdict: Verdict,
     mut held: Held<S, G>,
 ) -> BoxError {
-    held.answered(verdict);
+    held.answered(verdict, || None);
     held.settle(verdict);
     AtEndpoint::new(held.node().endpoint.clone(), error).into()
 }

@@ -28,8 +28,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::recent::Usual;
 use crate::{
     algo::ewma,
+    endpoint::LoadReport,
     sync::{AtomicU32, AtomicU64, Ordering, Padded},
 };
 
@@ -37,7 +39,7 @@ use crate::{
 /// than it is, once, and fades from there as always.
 const TICK_MICROS: u32 = 16;
 const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
-const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
+pub(super) const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
 
 /// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
 /// a second. Not more, or an old cost would look fresh for hours.
@@ -61,6 +63,22 @@ const MAX_LEVEL: u32 = 7;
 /// of that moment.
 const TELLING: f64 = 4.0;
 
+/// An answer says little of the queue when it is older than this, in seconds, ...
+const STALE: f64 = 0.010;
+/// ... and so many times what an answer takes.
+const STALE_COSTS: f64 = 4.0;
+
+/// How fast a server's report gets old, in seconds: 200 and 500 ms do as well in the ramp of
+/// [`docs::balancing`](crate::docs::balancing).
+const REPORT_DECAY: f64 = 0.3;
+
+/// An endpoint that is so many times as slow as is usual is slow for another reason than its queue.
+/// Of requests whose size is normal with a deviation as large as the mean, one in a hundred
+/// takes 2.6 times the mean.
+const SLOW: f64 = 4.0;
+/// The fourth root of [`SLOW`].
+const SLOW_ROOT: f64 = std::f64::consts::SQRT_2;
+
 /// Added to the load of an endpoint in doubt: more than any load, and little enough that an
 /// `f64` still tells two such loads apart.
 const DOUBTED: f64 = 1e6;
@@ -77,6 +95,19 @@ pub(super) struct Load {
     /// The level of doubt, and the tick of the last failure that counted.
     doubt: AtomicU64,
     in_flight: AtomicU32,
+    /// What the server said of its own load; none of it before it has said something.
+    report: Reported,
+}
+
+/// The server's words on itself, each with the tick at which it came.
+#[derive(Debug, Default)]
+struct Reported {
+    /// An `f32`, and the tick.
+    in_flight: AtomicU64,
+    /// An `f32`, and the tick.
+    utilization: AtomicU64,
+    /// Requests a second, and failures a second, each an `f32`.
+    rates: AtomicU64,
 }
 
 impl Load {
@@ -89,23 +120,75 @@ impl Load {
             silence: AtomicU64::new(0),
             doubt: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            report: Reported::default(),
         };
-        let cost = peers.unwrap_or(UNKNOWN_COST);
-        load.sample.store(pack_cost(cost, load.tick(now)), Ordering::Relaxed);
+        // Of whom nothing is known at all, the last word is from a long time ago: it counts as
+        // what is usual from the first answer of any other on. Where a thousand endpoints get a
+        // call every twenty seconds from each client, a kinder first guess has all of them tried first.
+        let tick = load.tick(now);
+        let word = peers.map_or(pack_cost(UNKNOWN_COST, tick.wrapping_sub(1 << 30)), |cost| {
+            pack_cost(cost, tick)
+        });
+        load.sample.store(word, Ordering::Relaxed);
         load
     }
 
     #[cfg(test)]
     fn get(&self, now: Instant) -> f64 {
-        self.get_at(self.tick(now))
+        self.get_at(0.0, self.tick(now))
     }
 
     /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at.
     #[inline]
-    pub(super) fn get_at(&self, now: u32) -> f64 {
+    pub(super) fn get_at(&self, usual: f64, now: u32) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let cost = self.cost_at(now).max(self.silence_at(now));
-        let load = cost * (f64::from(in_flight) + 1.0);
+        let load = self.latency_at(usual, now) * (f64::from(in_flight) + 1.0);
+        if self.is_doubted_at(now) { load + DOUBTED } else { load }
+    }
+
+    /// What the next answer is expected to take, in seconds: at least as long as calls have waited
+    /// in vain.
+    #[inline]
+    pub(super) fn latency_at(&self, usual: f64, now: u32) -> f64 {
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        expected(cost, usual, self.kept(tick, now)).max(self.silence_at(now))
+    }
+
+    /// Whether the last answer is so long ago that it says little of the queue now: some service
+    /// times.
+    #[inline]
+    pub(super) fn is_stale_at(&self, now: u32) -> bool {
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        f64::from(since(tick, now)) * TICK_SECONDS > STALE + STALE_COSTS * cost
+    }
+
+    /// What a pick compares where servers report.
+    ///
+    /// A report is true when it is made, and true no more some hundred milliseconds later, when
+    /// others have sent their calls there: the older it is, the nearer the endpoint is to what is
+    /// usual. It counts for nothing where this client alone has more in flight.
+    ///
+    /// That counts the queue, but not how fast it moves. The latency tells, but has the queue in
+    /// it already, and the size of one's own requests: so its fourth root counts, up to
+    /// [`SLOW`] times the usual latency, and all of what is beyond that: whoever is so slow
+    /// for another reason (a far network, a lock) has a short queue for the very reason that
+    /// it is not sent anything. Silence counts in full.
+    pub(super) fn reported_at(&self, usual: Usual, now: u32) -> f64 {
+        let (said, tick) = unpack(self.report.in_flight.load(Ordering::Relaxed));
+        let mut queue = usual.in_flight;
+        if tick != 0 {
+            let age = f64::from(since(tick, now)) * TICK_SECONDS;
+            queue += (f64::from(f32::from_bits(said)) - queue) * ewma::kept(age / REPORT_DECAY);
+        }
+        let queue = queue.max(f64::from(self.in_flight.load(Ordering::Relaxed)));
+        // Its own fourth root fades four times as slowly: with reports from every other answer on, an
+        // endpoint that looks slow is not found to be quick by trying.
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        let cost = expected(cost, usual.latency, self.kept(tick, now).sqrt().sqrt());
+        let ratio = cost / usual.latency.max(f64::MIN_POSITIVE);
+        let slow = ratio.sqrt().sqrt().max(ratio * SLOW_ROOT / SLOW);
+        let silent = (self.silence_at(now) / cost.max(f64::MIN_POSITIVE)).max(1.0);
+        let load = (queue + 1.0) * slow * silent;
         if self.is_doubted_at(now) { load + DOUBTED } else { load }
     }
 
@@ -120,6 +203,7 @@ impl Load {
         self.is_doubted_at(self.tick(now))
     }
 
+    #[inline]
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -131,6 +215,12 @@ impl Load {
         update(&self.silence, |awaited, since| {
             Some((awaited.saturating_add(1), if awaited == 0 { tick } else { since }))
         });
+        if self.report.in_flight.load(Ordering::Relaxed) != 0 {
+            // One more than it said. So a report draws as many calls as it has room for.
+            update(&self.report.in_flight, |said, tick| {
+                Some(((f32::from_bits(said) + 1.0).to_bits(), tick))
+            });
+        }
     }
 
     /// Its head has come, or never will.
@@ -140,6 +230,33 @@ impl Load {
 
     pub(super) fn heard_at(&self, tick: u32) {
         update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
+    }
+
+    /// The server has said how busy it is.
+    pub(super) fn reported(&self, report: &LoadReport, tick: u32) {
+        let Reported { in_flight, utilization, rates } = &self.report;
+        for (word, value) in [(in_flight, report.in_flight), (utilization, report.utilization)] {
+            if let Some(value) = value {
+                word.store(pack(value.to_bits(), tick.max(1)), Ordering::Relaxed);
+            }
+        }
+        if let Some(rate) = report.rate {
+            let errors = report.errors.unwrap_or_default();
+            rates.store(pack(rate.to_bits(), errors.to_bits()), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn said_in_flight(&self, now: u32) -> Option<(f32, Duration)> {
+        said(&self.report.in_flight, now)
+    }
+
+    pub(super) fn said_utilization(&self, now: u32) -> Option<(f32, Duration)> {
+        said(&self.report.utilization, now)
+    }
+
+    pub(super) fn said_rates(&self) -> (f32, f32) {
+        let (rate, errors) = unpack(self.report.rates.load(Ordering::Relaxed));
+        (f32::from_bits(rate), f32::from_bits(errors))
     }
 
     /// It is in flight no more.
@@ -233,9 +350,21 @@ impl Load {
     }
 }
 
+/// What an answer takes, of which less is known the longer the last one is ago: then it is what is
+/// `usual`, and neither better nor worse.
+///
+/// A peak falls as fast as if it fell to nothing, and stops there. If it went on, those that have
+/// not been heard of for longest would be preferred to all others.
+#[inline]
+fn expected(cost: f64, usual: f64, kept: f64) -> f64 {
+    let cost = if cost > usual { (cost * kept).max(usual) } else { usual - (usual - cost) * kept };
+    // What is faster than the clock ticks is as fast as all that is.
+    cost.max(TICK_SECONDS)
+}
+
 /// How many ticks after `tick` it is `now`.
 #[inline]
-const fn since(tick: u32, now: u32) -> u32 {
+pub(super) const fn since(tick: u32, now: u32) -> u32 {
     let ticks = now.wrapping_sub(tick);
     if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks }
 }
@@ -249,6 +378,13 @@ const fn doubt(level: u32) -> u32 {
 /// Whether tick `a` is after `b`, across the wrap.
 const fn is_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
+}
+
+/// A value that a server has said, and how long ago; a tick of 0 is never.
+fn said(word: &AtomicU64, now: u32) -> Option<(f32, Duration)> {
+    let (value, tick) = unpack(word.load(Ordering::Relaxed));
+    let age = Duration::from_micros(u64::from(since(tick, now)) * u64::from(TICK_MICROS));
+    (tick != 0).then(|| (f32::from_bits(value), age))
 }
 
 /// Changes the two halves of a word together, if there is anything to change.

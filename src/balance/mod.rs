@@ -84,7 +84,10 @@
 //!
 //! [`Gate`]: crate::endpoint::Gate
 
+mod choices;
 mod config;
+#[cfg(feature = "testing")]
+mod decision;
 mod driver;
 mod error;
 mod future;
@@ -92,16 +95,26 @@ mod load;
 mod members;
 mod node;
 mod pick;
+mod policy;
+mod recent;
+mod roster;
+mod round_robin;
 mod service;
 mod snapshot;
 
 pub use self::{
+    choices::{LeastRequest, PeakEwma},
     config::{
         BalanceConfig, DEFAULT_EMPTY_WAIT, DEFAULT_PANIC_THRESHOLD, InvalidBalance, MAX_SET_ASIDE,
     },
     error::{AtEndpoint, NoEndpoint, OutsideRuntime},
     future::BalanceFuture,
     node::{EndpointStatus, Held},
+    policy::{Candidates, LoadView, Member, Picker, Policy},
+    recent::Usual,
+    round_robin::RoundRobin,
     service::Balance,
 };
+#[cfg(feature = "testing")]
+pub(crate) use self::{decision::Decision, node::Node};
 pub(crate) use self::{future::failed, pick::Pick};

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{config::MAX_SET_ASIDE, load::Load};
+use super::{config::MAX_SET_ASIDE, load::Load, recent::Recent};
 use crate::{
     call::{Asked, Target},
     classify::{Blame, Pushback, Sent, Settle, Verdict},
-    endpoint::{Endpoint, EndpointKey, Gate, Health},
-    sync::{AtomicU64, Ordering},
+    endpoint::{Endpoint, EndpointKey, Gate, Health, LoadReport},
+    sync::{AtomicU32, AtomicU64, Ordering},
     time::now,
 };
 
@@ -23,6 +23,9 @@ pub(crate) struct Node<S, G> {
     pub(crate) service: S,
     pub(super) gate: G,
     pub(super) load: Load,
+    /// Where it is in the set that was published last.
+    pub(super) place: AtomicU32,
+    recent: Arc<Recent>,
     epoch: Instant,
     /// Until when it asked to be left alone, in nanoseconds after the epoch; 0 is not at all.
     /// Relaxed: it stands alone.
@@ -30,9 +33,18 @@ pub(crate) struct Node<S, G> {
 }
 
 impl<S, G> Node<S, G> {
-    pub(super) fn new(endpoint: Endpoint, service: S, gate: G, load: Load, epoch: Instant) -> Self {
-        let key = EndpointKey::unique();
-        Self { key, endpoint, service, gate, load, epoch, set_aside: AtomicU64::new(0) }
+    /// Shares with all others of its balancer what was heard when, counted from `epoch`.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        service: S,
+        gate: G,
+        load: Load,
+        recent: Arc<Recent>,
+        epoch: Instant,
+    ) -> Self {
+        let (key, place) = (EndpointKey::unique(), AtomicU32::new(0));
+        let set_aside = AtomicU64::new(0);
+        Self { key, endpoint, service, gate, load, place, recent, epoch, set_aside }
     }
 
     pub(super) fn target(&self) -> Target {
@@ -56,18 +68,79 @@ impl<S, G> Node<S, G> {
         (until > now).then_some(until)
     }
 
-    /// Learns from an attempt's head or error.
-    fn learn(&self, verdict: Verdict, began: Instant, now: Instant) {
+    #[cfg(feature = "testing")]
+    pub(crate) const fn key(&self) -> EndpointKey {
+        self.key
+    }
+
+    /// What an answer takes in the fleet, in seconds.
+    pub(super) fn usual_latency(&self) -> f64 {
+        self.recent.latency()
+    }
+
+    /// A call that was admitted begins.
+    pub(crate) fn begin(&self, now: Instant) {
+        self.load.begin(now);
+    }
+
+    /// Its head, or an error, has come.
+    pub(crate) fn answered(
+        &self,
+        verdict: Verdict,
+        report: impl FnOnce() -> Option<LoadReport>,
+        began: Instant,
+        now: Instant,
+    ) {
         let tick = self.load.tick(now);
         self.load.heard_at(tick);
         if Sign::of(verdict) == Sign::Good {
-            self.load.observe_at(now.saturating_duration_since(began), tick);
+            let took = now.saturating_duration_since(began);
+            self.load.observe_at(took, tick);
+            self.recent.heard(self.place.load(Ordering::Relaxed), took.as_secs_f32());
+            if let Some(report) = self.recent.listens(tick).then(report).flatten() {
+                self.reported(&report, tick);
+            }
         }
         // A wish that comes with a failure is the endpoint's. With any other answer it is about
         // that one request (a 409 to a key whose first call still runs).
         if let (Pushback::After(wish), true) = (verdict.pushback, verdict.is_failure()) {
             self.set_aside(wish, now);
         }
+    }
+
+    /// With an answer its server said how busy it is.
+    fn reported(&self, report: &LoadReport, tick: u32) {
+        self.load.reported(report, tick);
+        if let Some(in_flight) = report.in_flight {
+            self.recent.reported(in_flight, tick);
+        }
+    }
+
+    /// What became of it is known, to the end of its body: one that breaks off is a failure too.
+    pub(crate) fn settled(&self, verdict: Verdict, began: Instant, now: impl FnOnce() -> Instant) {
+        match Sign::of(verdict) {
+            Sign::Good => self.load.succeeded(began),
+            Sign::Bad => self.load.failed(began, now()),
+            Sign::None => {}
+        }
+    }
+
+    /// It was given up before there was an answer.
+    pub(crate) fn given_up(&self, deadline: Option<Instant>, began: Instant, now: Instant) {
+        self.load.heard(now);
+        if Asked::dropped_at(deadline, now).is_failure() {
+            // Cut off by our own deadline.
+            self.load.failed(began, now);
+        } else {
+            // Given up by the caller, or the loser of a race. That is no failure, but it would
+            // have taken longer.
+            self.load.at_least(now.saturating_duration_since(began), now);
+        }
+    }
+
+    /// It is over, whatever became of it.
+    pub(crate) fn end(&self) {
+        self.load.end();
     }
 }
 
@@ -112,7 +185,7 @@ impl<S, G: Gate> Held<S, G> {
         asked: Asked,
         began: Instant,
     ) -> Self {
-        node.load.begin(began);
+        node.begin(began);
         Self { node, permit, deadline: asked.deadline, began, answered: false }
     }
 
@@ -126,22 +199,27 @@ impl<S, G: Gate> Held<S, G> {
     }
 
     /// The head, or an error, has come: the round trip is known.
-    pub(crate) fn answered(&mut self, verdict: Verdict) {
+    ///
+    /// The server's own report is asked for only where there may be one.
+    pub(crate) fn answered(
+        &mut self,
+        verdict: Verdict,
+        report: impl FnOnce() -> Option<LoadReport>,
+    ) {
         self.answered = true;
         self.permit.answered(verdict);
-        self.node.learn(verdict, self.began, now());
+        self.node.answered(verdict, report, self.began, now());
     }
 }
 
 impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
-        // Not at the head: a body that breaks off is a failure too.
-        match Sign::of(verdict) {
-            Sign::Good => self.node.load.succeeded(self.began),
-            Sign::Bad => self.node.load.failed(self.began, now()),
-            Sign::None => {}
-        }
+        self.node.settled(verdict, self.began, now);
         self.permit.settle(verdict);
+    }
+
+    fn report(&mut self, report: LoadReport) {
+        self.node.reported(&report, self.node.load.tick(now()));
     }
 }
 
@@ -154,18 +232,9 @@ impl<S, G: Gate> fmt::Debug for Held<S, G> {
 
 impl<S, G: Gate> Drop for Held<S, G> {
     fn drop(&mut self) {
-        self.node.load.end();
+        self.node.end();
         if !self.answered {
-            let now = now();
-            self.node.load.heard(now);
-            if Asked::dropped_at(self.deadline, now).is_failure() {
-                // Cut off by our own deadline.
-                self.node.load.failed(self.began, now);
-            } else {
-                // Given up by the caller, or the loser of a race. That is no failure, but it
-                // would have taken longer.
-                self.node.load.at_least(now.saturating_duration_since(self.began), now);
-            }
+            self.node.given_up(self.deadline, self.began, now());
         }
     }
 }

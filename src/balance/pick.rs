@@ -14,7 +14,7 @@ use super::{
     error::NoEndpoint,
     node::{Held, Node},
     service::Shared,
-    snapshot::{Choice, Snapshot},
+    snapshot::{Choice, Snapshot, Wanted},
 };
 use crate::{
     call::{Asked, Tried, Words, mark_target, mark_unsent},
@@ -44,10 +44,7 @@ impl<S, G: Gate> Pick<S, G> {
         words: Option<&Words>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Held<S, G>, NoEndpoint>> {
-        let search = Search {
-            asked: words.map(Words::asked).unwrap_or_default(),
-            tried: words.map_or(&Tried::NONE, |words| &words.tried),
-        };
+        let search = Search::of(words);
         loop {
             if let Some(waiting) = &mut self.waiting {
                 ready!(waiting.as_mut().poll(cx));
@@ -55,8 +52,11 @@ impl<S, G: Gate> Pick<S, G> {
             }
             mark_unsent();
             let snapshot = shared.snapshot.load();
-            match search.find(&mut self.began, shared, &snapshot) {
-                Found::Held(held) => return Poll::Ready(Ok(held)),
+            match search.find(&mut self.began, shared, &snapshot, now()) {
+                Found::Admitted(node, permit, now) => {
+                    let held = Held::new(node, permit, search.asked, now);
+                    return Poll::Ready(Ok(held));
+                }
                 Found::Nobody(error) => return Poll::Ready(Err(error)),
                 Found::Wait(at) => {
                     self.waiting = Some(Box::pin(Waiting {
@@ -117,14 +117,15 @@ impl<S, G> Drop for Ticket<S, G> {
 }
 
 /// What the search has to know of the call.
-struct Search<'a> {
+pub(super) struct Search<'a> {
     asked: Asked,
-    tried: &'a Tried,
+    wanted: Wanted<'a>,
 }
 
 /// What came of a search.
-enum Found<S, G: Gate> {
-    Held(Held<S, G>),
+pub(super) enum Found<S, G: Gate> {
+    /// This one, and since when.
+    Admitted(Arc<Node<S, G>>, G::Permit, Instant),
     Wait(Instant),
     Nobody(NoEndpoint),
 }
@@ -136,14 +137,21 @@ const MAX_REFUSED: usize = 8;
 /// As good as for ever, for a wait that is too long to be counted.
 const FOREVER: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
-impl Search<'_> {
-    fn find<S, G: Gate>(
+impl<'a> Search<'a> {
+    #[inline]
+    pub(super) fn of(words: Option<&'a Words>) -> Self {
+        let tried = words.map_or(&Tried::NONE, |words| &words.tried);
+        let asked = words.map(Words::asked).unwrap_or_default();
+        Self { asked, wanted: Wanted { tried, words } }
+    }
+
+    pub(super) fn find<S, G: Gate>(
         &self,
         began: &mut Option<Instant>,
         shared: &Shared<S, G>,
         snapshot: &Snapshot<S, G>,
+        now: Instant,
     ) -> Found<S, G> {
-        let now = now();
         let began = *began.get_or_insert(now);
         let deadline = self.asked.deadline;
         let limit = || {
@@ -165,12 +173,12 @@ impl Search<'_> {
         let mut panic = !early && shared.in_panic(snapshot, now, false);
         loop {
             let draw = || shared.config.entropy.draw();
-            match snapshot.choose(self.tried, refused.keys(), panic, now, draw) {
+            match snapshot.choose(self.wanted, &shared.recent, refused.keys(), panic, now, draw) {
                 Choice::Node(node) => match self.admit(node, panic, now) {
-                    Some(held) => return Found::Held(held),
+                    Some(admitted) => return admitted,
                     None if refused.insert(node.key) => {}
                     None => match self.ask_all(shared, snapshot, now) {
-                        Some(held) => return Found::Held(held),
+                        Some(admitted) => return admitted,
                         None if shared.may_panic() => panic = true,
                         None => return nobody(snapshot),
                     },
@@ -198,7 +206,7 @@ impl Search<'_> {
         shared: &Shared<S, G>,
         snapshot: &Snapshot<S, G>,
         now: Instant,
-    ) -> Option<Held<S, G>> {
+    ) -> Option<Found<S, G>> {
         let start = shared.config.entropy.draw();
         snapshot.in_turn(start, now).find_map(|node| self.admit(node, false, now))
     }
@@ -208,14 +216,14 @@ impl Search<'_> {
         node: &Arc<Node<S, G>>,
         panic: bool,
         now: Instant,
-    ) -> Option<Held<S, G>> {
+    ) -> Option<Found<S, G>> {
         let permit = if panic {
             node.gate.admit_anyway(now, self.asked)
         } else {
             node.gate.admit(now, self.asked).ok()?
         };
         mark_target(node.target());
-        Some(Held::new(Arc::clone(node), permit, self.asked, now))
+        Some(Found::Admitted(Arc::clone(node), permit, now))
     }
 
     /// All that may be called asked to be left alone: wait for the first, if there is time, and

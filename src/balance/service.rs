@@ -18,6 +18,7 @@ use super::{
     error::OutsideRuntime,
     future::BalanceFuture,
     node::{EndpointStatus, Held},
+    recent::Recent,
     snapshot::Snapshot,
 };
 use crate::{
@@ -60,7 +61,7 @@ where
         N: Fn(&Endpoint) -> G + Send + Sync + 'static,
     {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| OutsideRuntime)?;
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config, now()));
         // After the `Arc` is whole (not in `new_cyclic`): another thread may run the driver at
         // once, and one that can't upgrade its `Weak` takes it that the last handle is gone.
         let driver = runtime.spawn(drive(Arc::downgrade(&shared), discover, make, gates));
@@ -128,6 +129,8 @@ where
 pub(crate) struct Shared<S, G> {
     pub(super) config: BalanceConfig,
     pub(super) snapshot: ArcSwap<Snapshot<S, G>>,
+    /// Where answers have just come from.
+    pub(super) recent: Arc<Recent>,
     /// What times are counted from.
     pub(super) epoch: Instant,
     waiting: Mutex<Waiting>,
@@ -149,11 +152,12 @@ struct Waiting {
 const PANIC_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<S, G> Shared<S, G> {
-    fn new(config: BalanceConfig) -> Self {
+    pub(super) fn new(config: BalanceConfig, epoch: Instant) -> Self {
         Self {
             config,
             snapshot: ArcSwap::default(),
-            epoch: now(),
+            recent: Arc::new(Recent::new()),
+            epoch,
             waiting: Mutex::default(),
             panic: AtomicBool::new(false),
             panic_due: AtomicU64::new(0),

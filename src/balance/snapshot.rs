@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::node::{EndpointStatus, Node};
+use super::{
+    choices::PeakEwma,
+    node::{EndpointStatus, Node},
+    policy::{self, Candidates, LoadView, Picker, Policy},
+    recent::{Recent, Usual},
+};
 use crate::{
-    algo::p2c,
-    call::Tried,
+    call::{Tried, Words},
     endpoint::{Endpoint, EndpointKey, Gate, Health},
 };
 
@@ -17,6 +21,8 @@ pub(super) struct Snapshot<S, G> {
     pub(super) members: Vec<Member<S, G>>,
     /// Of some, the first check is under way. Kept, as a call has no time to count.
     pub(super) awaited: bool,
+    /// None for the default policy, which is called directly.
+    picker: Option<Arc<dyn Picker>>,
 }
 
 /// An endpoint and what the active check says of it.
@@ -41,14 +47,24 @@ impl<S, G> Clone for Member<S, G> {
 
 impl<S, G> Default for Snapshot<S, G> {
     fn default() -> Self {
-        Self { version: 0, members: Vec::new(), awaited: false }
+        Self { version: 0, members: Vec::new(), awaited: false, picker: None }
     }
 }
 
 impl<S, G> Snapshot<S, G> {
-    pub(super) fn new(version: u64, members: Vec<Member<S, G>>) -> Self {
+    /// With a picker of this policy, or of the default.
+    pub(super) fn new(
+        version: u64,
+        members: Vec<Member<S, G>>,
+        policy: Option<&dyn Policy>,
+        now: Instant,
+    ) -> Self {
         let awaited = members.iter().any(|member| member.health == Health::Pending);
-        Self { version, members, awaited }
+        let picker = policy.map(|policy| {
+            let views: Vec<_> = members.iter().map(|member| member.view(now)).collect();
+            policy.picker(&views)
+        });
+        Self { version, members, awaited, picker }
     }
 }
 
@@ -67,43 +83,40 @@ impl<S, G: Gate> Snapshot<S, G> {
     /// in a `panic`, health and gates are not asked.
     pub(super) fn choose(
         &self,
-        tried: &Tried,
+        wanted: Wanted<'_>,
+        recent: &Recent,
         refused: &[Option<EndpointKey>],
         panic: bool,
         now: Instant,
-        mut draw: impl FnMut() -> u64,
+        draw: impl Fn() -> u64,
     ) -> Choice<'_, S, G> {
         let members = &self.members;
         // One look at the clock of the loads serves for all of them.
         let tick = members.first().map_or(0, |member| member.node.load.tick(now));
-        let usable = |at: usize| {
-            let member = &members[at];
-            !refused.contains(&Some(member.node.key)) && (panic || member.is_eligible(now))
-        };
-        let rested = |at: usize| members[at].node.set_aside_until(now).is_none();
-        let fresh = |at: usize| !tried.contains(members[at].node.key);
-        let load = |at: usize| members[at].node.load.get_at(tick);
-        let mut pick = |fit: &dyn Fn(usize) -> bool| {
-            let at = p2c::pick(members.len(), fit, load, &mut draw)?;
-            if !members[at].node.load.is_doubted_at(tick) {
-                return Some(at);
-            }
-            // Both were in doubt, as one pair in ten is when two of five fail. Another pair, and
-            // no more: to look until somebody is found who is not would throw all the calls on
-            // the first one that comes back.
-            let again = p2c::pick(members.len(), fit, load, &mut draw)?;
-            Some(if load(again) < load(at) { again } else { at })
-        };
-        let picked = pick(&|at| fresh(at) && usable(at) && rested(at))
-            .or_else(|| pick(&|at| usable(at) && rested(at)));
+        let (usual, untried) = (recent.latency(), true);
+        let mut tier =
+            Tier { members, wanted, recent, usual, refused, panic, untried, now, tick, draw };
+        let picked = self.pick(&tier).or_else(|| {
+            tier.untried = false;
+            self.pick(&tier)
+        });
         if let Some(at) = picked {
             return Choice::Node(&members[at].node);
         }
         let first_rested = (0..members.len())
-            .filter(|&at| usable(at))
+            .filter(|&at| tier.is_usable(at))
             .filter_map(|at| members[at].node.set_aside_until(now))
             .min();
         first_rested.map_or(Choice::Nobody, Choice::SetAside)
+    }
+
+    #[inline]
+    fn pick<D: Fn() -> u64>(&self, tier: &Tier<'_, S, G, D>) -> Option<usize> {
+        match &self.picker {
+            None => PeakEwma::pick_from(tier),
+            // Somebody else's code: what does not fit was not picked.
+            Some(picker) => picker.pick(tier).filter(|&at| at < tier.count() && tier.is_fit(at)),
+        }
     }
 
     /// All that may be called now, from a random one on.
@@ -157,6 +170,86 @@ impl<S, G: Gate> Snapshot<S, G> {
             in_flight: member.node.load.in_flight(),
         };
         self.members.iter().map(status).collect()
+    }
+}
+
+/// What a call says of the endpoint that it wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) tried: &'a Tried,
+    pub(super) words: Option<&'a Words>,
+}
+
+/// The endpoints that one attempt is picked from: first those that its call has not tried.
+struct Tier<'a, S, G, D> {
+    members: &'a [Member<S, G>],
+    wanted: Wanted<'a>,
+    recent: &'a Recent,
+    /// What an answer takes, in seconds.
+    usual: f64,
+    refused: &'a [Option<EndpointKey>],
+    panic: bool,
+    untried: bool,
+    now: Instant,
+    tick: u32,
+    draw: D,
+}
+
+impl<S, G: Gate, D> Tier<'_, S, G, D> {
+    #[inline]
+    fn is_usable(&self, at: usize) -> bool {
+        let member = &self.members[at];
+        !self.refused.contains(&Some(member.node.key))
+            && (self.panic || member.is_eligible(self.now))
+    }
+}
+
+impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
+    #[inline]
+    fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    #[inline]
+    fn is_fit(&self, at: usize) -> bool {
+        let node = &self.members[at].node;
+        !(self.untried && self.wanted.tried.contains(node.key))
+            && self.is_usable(at)
+            && node.set_aside_until(self.now).is_none()
+    }
+
+    #[inline]
+    fn load(&self, at: usize) -> LoadView<'_> {
+        LoadView::new(&self.members[at].node.load, self.usual, self.tick)
+    }
+
+    #[inline]
+    fn heard(&self, nth: usize) -> Option<usize> {
+        self.recent.get(nth).filter(|&at| at < self.members.len())
+    }
+
+    #[inline]
+    fn usual(&self) -> Option<Usual> {
+        self.recent.usual(self.tick)
+    }
+
+    #[inline]
+    fn draw(&self) -> u64 {
+        (self.draw)()
+    }
+
+    #[inline]
+    fn words(&self) -> Option<&Words> {
+        self.wanted.words
+    }
+}
+
+impl<S, G> Member<S, G> {
+    /// As a policy sees it.
+    fn view(&self, now: Instant) -> policy::Member<'_> {
+        let Node { key, load, .. } = &*self.node;
+        let load = LoadView::new(load, self.node.usual_latency(), load.tick(now));
+        policy::Member { endpoint: &self.endpoint, key: *key, health: self.health, load }
     }
 }
 

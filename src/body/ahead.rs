@@ -66,6 +66,14 @@ impl<B: Body> Source<B> {
         }
     }
 
+    /// Whether nothing of it is to come any more, from whoever sends it.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::AsItComes { body } => body.is_end_stream(),
+            Self::Ahead { ahead } => ahead.over,
+        }
+    }
+
     pub(super) fn get_ref(&self) -> &B {
         match self {
             Self::AsItComes { body } => body,

@@ -101,7 +101,11 @@ impl<B: Body, G: Settle> Guarded<B, G> {
     /// Reads on, and keeps what was read for whoever will ask for it: until the body has ended,
     /// and lets go what it holds, or nothing more may be read ahead.
     pub fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.body.poll_ahead(cx)
+        let read = self.body.poll_ahead(cx);
+        if self.body.is_over() {
+            finish(&mut self.open, &mut self.guard, false);
+        }
+        read
     }
 
     /// The body inside.

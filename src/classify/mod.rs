@@ -12,6 +12,7 @@
 mod grpc;
 mod http;
 mod mark;
+mod orca;
 mod plain;
 mod retry_after;
 mod source;
@@ -34,7 +35,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::call::{Asked, Attempts};
+use crate::{
+    call::{Asked, Attempts},
+    endpoint::LoadReport,
+};
 
 /// Says what an outcome means. Pure: the same outcome gives the same verdict wherever it is
 /// asked for, and asking allocates nothing.
@@ -63,6 +67,13 @@ pub trait Classify<Res> {
     /// The history that was left with a response by [`Classify::annotate`], if there is one: a
     /// retry takes that of two attempts which raced each other into its own.
     fn attempts(&self, response: &Res) -> Option<Attempts> {
+        let _ = response;
+        None
+    }
+
+    /// What the server says of its own load in a response's head, where it says anything: for the
+    /// balancer.
+    fn load_report(&self, response: &Res) -> Option<LoadReport> {
         let _ = response;
         None
     }
@@ -131,6 +142,12 @@ pub trait Settle {
 
     /// The outcome is known. Called exactly once, unless the guard is dropped before.
     fn settle(&mut self, verdict: Verdict);
+
+    /// The server has said how busy it is, in the trailers. For who balances; the others don't
+    /// listen.
+    fn report(&mut self, report: LoadReport) {
+        let _ = report;
+    }
 }
 
 impl<A: Settle, B: Settle> Settle for (A, B) {
@@ -142,6 +159,11 @@ impl<A: Settle, B: Settle> Settle for (A, B) {
     fn settle(&mut self, verdict: Verdict) {
         self.0.settle(verdict);
         self.1.settle(verdict);
+    }
+
+    fn report(&mut self, report: LoadReport) {
+        self.0.report(report);
+        self.1.report(report);
     }
 }
 
@@ -155,6 +177,12 @@ impl<G: Settle> Settle for Option<G> {
     fn settle(&mut self, verdict: Verdict) {
         if let Some(guard) = self {
             guard.settle(verdict);
+        }
+    }
+
+    fn report(&mut self, report: LoadReport) {
+        if let Some(guard) = self {
+            guard.report(report);
         }
     }
 }

@@ -1,10 +1,6 @@
 //! What an error's chain of sources says about the request.
 
-use std::{
-    error::Error as StdError,
-    fmt::{self, Write},
-    io,
-};
+use std::{error::Error as StdError, io};
 
 use super::{Blame, Mark, Marked, Retry, Sent, Verdict};
 use crate::error::sources;
@@ -14,8 +10,7 @@ use crate::error::sources;
 /// | found in the chain | blame | sent | retry |
 /// |---|---|---|---|
 /// | a [`Mark`] or [`Marked`] | as it says | as it says | as it says |
-/// | the peer's certificate was refused: it is not who was asked for, wherever that is | client | no | never |
-/// | connecting failed (hyper-util), TLS included: an alert, or a connection that was closed in its handshake | endpoint | no | always |
+/// | connecting failed (hyper-util), TLS included: a certificate that was refused, an alert, a connection that was closed in its handshake | endpoint | no | always |
 /// | a stream that HTTP/2 guarantees unprocessed: `REFUSED_STREAM`, above the last id of a `GOAWAY` (RFC 9113, 8.7) | nobody | no | transparent |
 /// | the connection closed before the request went out (hyper `is_canceled`) | nobody | no | transparent |
 /// | the answer broke off, could not be read, or the connection broke | endpoint | maybe | if safe |
@@ -24,10 +19,11 @@ use crate::error::sources;
 /// | io: anything else | endpoint | maybe | if safe |
 /// | nothing of these | endpoint | maybe | if safe |
 ///
-/// TLS is no dependency here, so a certificate that was refused is known by the words of who
-/// refused it: those of rustls and of OpenSSL (`native-tls` on Linux). From others, connecting
-/// just failed. What TLS reports of an established connection (a client's certificate is only
-/// refused there, in TLS 1.3) leaves open whether the request was carried out.
+/// A refused certificate is its endpoint's fault, and not the caller's: of several instances one
+/// may have let its own expire, or its address may belong to another by now. Blamed on the caller,
+/// it would answer all that come to it at once, and never be left out. What TLS reports of an
+/// established connection (in TLS 1.3 a client's certificate is only refused there) leaves open
+/// whether the request was carried out.
 #[must_use]
 pub fn verdict_on_error(error: &(dyn StdError + 'static)) -> Verdict {
     sources(error).find_map(known).unwrap_or(UNKNOWN)
@@ -35,8 +31,6 @@ pub fn verdict_on_error(error: &(dyn StdError + 'static)) -> Verdict {
 
 /// An error that nobody knows: the request may have happened.
 const UNKNOWN: Verdict = Verdict::new(Blame::Endpoint, Sent::Maybe, Retry::IfSafe);
-/// Nobody but the peer that was asked for may hear the request.
-const DISTRUSTED: Verdict = Verdict::new(Blame::Client, Sent::No, Retry::Never);
 /// The endpoint was not reached.
 const UNREACHED: Verdict = Verdict::new(Blame::Endpoint, Sent::No, Retry::Always);
 
@@ -63,9 +57,6 @@ fn io_verdict(error: &io::Error) -> Option<Verdict> {
     if let Some(known) = error.get_ref().and_then(|inner| sources(inner).find_map(known)) {
         return Some(known);
     }
-    if error.kind() == Kind::InvalidData && error.get_ref().is_some_and(|inner| distrusts(inner)) {
-        return Some(DISTRUSTED);
-    }
     // Only what a `connect` alone can say: an established connection reports an unreachable
     // host as well, after the request went out.
     Some(match error.kind() {
@@ -74,47 +65,12 @@ fn io_verdict(error: &io::Error) -> Option<Verdict> {
     })
 }
 
-/// How the words begin, or what they contain, by which a peer's certificate is refused:
-/// rustls's `Error::InvalidCertificate`, and OpenSSL's reason 134. Both only in a handshake,
-/// before anything was sent.
-const DISTRUST: [&str; 2] = ["invalid peer certificate", "certificate verify failed"];
-
-/// Whether an error of TLS says that the peer's certificate was refused.
-fn distrusts(error: &(dyn StdError + 'static)) -> bool {
-    let mut words = Words { bytes: [0; 256], len: 0 };
-    // An error only says that there was more than fits.
-    let _ = write!(words, "{error}");
-    let words = &words.bytes[..words.len];
-    let says = |phrase: &str| words.windows(phrase.len()).any(|part| part == phrase.as_bytes());
-    DISTRUST.into_iter().any(says)
-}
-
-/// The beginning of what an error says, without an allocation.
-struct Words {
-    bytes: [u8; 256],
-    len: usize,
-}
-
-impl Write for Words {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let free = &mut self.bytes[self.len..];
-        let fits = free.len().min(text.len());
-        free[..fits].copy_from_slice(&text.as_bytes()[..fits]);
-        self.len += fits;
-        if fits < text.len() { Err(fmt::Error) } else { Ok(()) }
-    }
-}
-
 #[cfg(feature = "hyper")]
 mod hyper {
     //! hyper's errors, as measured per failure; the top-level `Display` says only
     //! "client error (SendRequest)".
 
-    use std::io;
-
-    use super::{
-        Blame, DISTRUSTED, Retry, Sent, StdError, UNKNOWN, UNREACHED, Verdict, distrusts, sources,
-    };
+    use super::{Blame, Retry, Sent, StdError, UNKNOWN, UNREACHED, Verdict};
 
     /// Provably not processed, and nobody's fault: a server that recycles its connections.
     const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent);
@@ -124,7 +80,7 @@ mod hyper {
 
     pub(super) fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
-            return error.is_connect().then(|| on_connecting(error));
+            return error.is_connect().then_some(UNREACHED);
         }
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return Some(h2_verdict(error));
@@ -141,16 +97,6 @@ mod hyper {
         }
         // The source (h2 or io) knows more.
         None
-    }
-
-    /// The connector's error is a source, and may be an io error around that of TLS, whose own
-    /// sources don't name it.
-    fn on_connecting(error: &(dyn StdError + 'static)) -> Verdict {
-        let refused = sources(error).any(|error| match error.downcast_ref::<io::Error>() {
-            Some(error) => error.get_ref().is_some_and(|inner| distrusts(inner)),
-            None => distrusts(error),
-        });
-        if refused { DISTRUSTED } else { UNREACHED }
     }
 
     fn h2_verdict(error: &h2::Error) -> Verdict {
@@ -182,29 +128,9 @@ mod tests {
         assert_eq!(verdict_on_error(&error), verdict);
     }
 
-    fn tls(words: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, words)
-    }
-
-    #[test]
-    fn a_certificate_that_was_refused_is_known_by_the_words_of_who_refused_it() {
-        for words in [
-            "invalid peer certificate: UnknownIssuer",
-            "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify \
-             failed:ssl/statem/statem_clnt.c:1889: (self-signed certificate)",
-        ] {
-            assert_eq!(verdict_on_error(&tls(words)), DISTRUSTED, "{words}");
-        }
-        // A peer that refuses ours may do so when it has the request.
-        let alert = tls("received fatal alert: CertificateRequired");
-        assert_eq!(verdict_on_error(&alert), UNKNOWN);
-        let long = tls(&format!("{}invalid peer certificate", "-".repeat(300)));
-        assert_eq!(verdict_on_error(&long), UNKNOWN, "only the beginning is looked at");
-    }
-
     #[cfg(feature = "hyper")]
     #[tokio::test]
-    async fn a_handshake_that_failed_sent_nothing_and_only_a_refused_certificate_is_never_enough() {
+    async fn a_handshake_of_tls_that_failed_sent_nothing_and_another_endpoint_may_do() {
         use std::{
             future::ready,
             task::{Context, Poll},
@@ -275,16 +201,16 @@ mod tests {
         }
 
         use io::ErrorKind::{InvalidData, Other, UnexpectedEof};
-        for (kind, words, expected) in [
-            (InvalidData, "invalid peer certificate: Expired", DISTRUSTED),
-            (Other, "SSL routines: certificate verify failed", DISTRUSTED),
-            (InvalidData, "received fatal alert: HandshakeFailure", UNREACHED),
-            (UnexpectedEof, "tls handshake eof", UNREACHED),
+        for (kind, words) in [
+            (InvalidData, "invalid peer certificate: Expired"),
+            (Other, "SSL routines: certificate verify failed"),
+            (InvalidData, "received fatal alert: HandshakeFailure"),
+            (UnexpectedEof, "tls handshake eof"),
         ] {
             let client = Client::builder(TokioExecutor::new()).build(Tls(kind, words));
             let request = http::Request::get("http://payments/").body(crate::body::Body::empty());
             let error = client.request(request.expect("sound")).await.expect_err("no connection");
-            assert_eq!(verdict_on_error(&error), expected, "{words}");
+            assert_eq!(verdict_on_error(&error), UNREACHED, "{words}");
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     breaker::Breaker,
     call::{Asked, Attempts},
     classify::{Classify, Settle, Verdict},
+    endpoint::LoadReport,
 };
 
 /// The head of a response, and what it means.
@@ -48,14 +49,10 @@ pub struct AttemptGuard<T> {
 }
 
 impl<T> AttemptGuard<T> {
-    /// A head that says no has decided: it is told at once.
+    /// What is held of an attempt whose head says `head`. One that says no has been settled.
     #[inline(always)]
     pub(super) fn new(head: Verdict, held: Held<T, Breaker>, permits: ServicePermits) -> Self {
-        let mut guard = Self { held, permits, open: Some(head) };
-        if !head.is_success() {
-            guard.settle(head);
-        }
-        guard
+        Self { held, permits, open: if head.is_success() { Some(head) } else { None } }
     }
 }
 
@@ -66,6 +63,10 @@ impl<T> Settle for AttemptGuard<T> {
             self.held.settle(verdict);
             self.permits.settle(verdict);
         }
+    }
+
+    fn report(&mut self, report: LoadReport) {
+        self.held.report(report);
     }
 }
 
@@ -107,6 +108,10 @@ impl<T, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<C
 
     fn status(&self, answer: &Answer<T>) -> Option<u16> {
         self.classifier.status(&answer.response)
+    }
+
+    fn load_report(&self, answer: &Answer<T>) -> Option<LoadReport> {
+        self.classifier.load_report(&answer.response)
     }
 
     fn attempts(&self, answer: &Answer<T>) -> Option<Attempts> {

@@ -260,8 +260,14 @@ impl<T: Exchange> Attempt<T> {
         Poll::Ready(match result {
             Ok(response) => {
                 let verdict = shared.classifier.response(*this.asked, &response);
-                this.held.as_mut().expect("it was there above").answered(verdict);
+                let held = this.held.as_mut().expect("it was there above");
+                held.answered(verdict, || shared.classifier.load_report(&response));
                 this.permits.answered(verdict);
+                // A head that says no has decided: who holds something is told at once.
+                if !verdict.is_success() {
+                    held.settle(verdict);
+                    this.permits.settle(verdict);
+                }
                 Ok(Head { response, verdict })
             }
             Err(error) => {

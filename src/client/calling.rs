@@ -67,6 +67,7 @@ pin_project! {
                 // What the layers below report while they are dropped belongs to the span.
                 let _entered = watched.enter();
                 this.stage.set(Stage::Ended);
+                this.retrying.let_go();
             }
         }
     }
@@ -297,7 +298,10 @@ where
         ready!(this.limited.as_mut().poll_over(cx));
         let elapsed = this.limited.elapsed(Which::Total);
         // Dropped now, so that permits, budget and connection are free when the error is seen.
-        this.limited.enter(|| stage.set(Stage::Ended));
+        this.limited.enter(|| {
+            stage.set(Stage::Ended);
+            retrying.let_go();
+        });
         Poll::Ready(Err(Error::new(elapsed.into(), now())))
     }
 }

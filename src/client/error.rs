@@ -138,7 +138,7 @@ impl Error {
     /// | kind | code |
     /// |---|---|
     /// | timeout | `DEADLINE_EXCEEDED` |
-    /// | connect, connection, body, no endpoint, rejected, throttled | `UNAVAILABLE` |
+    /// | connect, connection, body, no endpoint, rejected, throttled, at a limit | `UNAVAILABLE` |
     /// | credential | `UNAUTHENTICATED` |
     /// | request | `INTERNAL` |
     /// | other | `UNKNOWN` |
@@ -151,7 +151,8 @@ impl Error {
             | Kind::Body
             | Kind::NoEndpoint
             | Kind::Rejected
-            | Kind::Throttled => GrpcCode::Unavailable,
+            | Kind::Throttled
+            | Kind::AtLimit => GrpcCode::Unavailable,
             Kind::Credential => GrpcCode::Unauthenticated,
             Kind::Request => GrpcCode::Internal,
             Kind::Other => GrpcCode::Unknown,

@@ -12,7 +12,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{AttemptBody, Builder, CallGuard, Error, Exchange, Parcel, Roof};
+use super::{AttemptBody, Builder, CallFuture, CallGuard, Error, Exchange, Parcel, Roof};
 use crate::{
     balance::EndpointStatus,
     body::{Body, TakeWhole},
@@ -108,7 +108,8 @@ where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + TakeWhole + Send + 'static,
 {
     fn send(&self, call: Parcel) -> Sending {
-        Sending { future: Box::pin(Unwrapping { call: self.0.begin(call) }) }
+        let (stack, begun) = (self.0.clone(), None);
+        Sending { future: Box::pin(Unwrapping { stack, call: Some(call), begun }) }
     }
 
     fn endpoints(&self) -> Vec<EndpointStatus> {
@@ -125,23 +126,36 @@ where
 }
 
 pin_project! {
-    /// A call whose response is handed on with a body of our own type.
+    /// A call that begins when it is first polled, and whose response is handed on with a body of
+    /// our own type.
     // By hand: an `async` block would hold the call twice.
-    struct Unwrapping<F> {
+    struct Unwrapping<T, Cl>
+    where
+        T: Exchange,
+        Cl: Classify<Response<Body>>,
+    {
+        stack: Roof<T, Cl>,
+        call: Option<Parcel>,
         #[pin]
-        call: F,
+        begun: Option<CallFuture<T, Cl>>,
     }
 }
 
-impl<F, B> Future for Unwrapping<F>
+impl<T, Cl, B> Future for Unwrapping<T, Cl>
 where
-    F: Future<Output = Result<Response<B>, Error>>,
+    T: Exchange,
+    Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<B>>,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + TakeWhole + Send + 'static,
 {
     type Output = Result<Response<Body>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.project().call.poll(cx))?;
+        let mut this = self.project();
+        if let Some(call) = this.call.take() {
+            this.begun.set(Some(this.stack.begin(call)));
+        }
+        let begun = this.begun.as_pin_mut().expect("it was begun when it was first polled");
+        let response = ready!(begun.poll(cx))?;
         // A body that was collected is whole: it needs none of its wrappers any more.
         Poll::Ready(Ok(response.map(|mut body| match body.take_whole() {
             Some(whole) => Body::full(whole),

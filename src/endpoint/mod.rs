@@ -8,10 +8,12 @@ mod admission;
 mod change;
 mod gate;
 mod identity;
+mod report;
 
 pub use self::{
     admission::AdmissionFuture,
     change::{Change, Discover, Fixed, Health},
     gate::{Gate, Open, Refusal},
     identity::{DEFAULT_WEIGHT, Endpoint, EndpointKey, MakeEndpoint},
+    report::{IN_FLIGHT_METRIC, LoadReport},
 };

@@ -1,6 +1,7 @@
 //! What is known of a call between its attempts, and what follows from it.
 
 use std::{
+    error::Error as StdError,
     ops::ControlFlow,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -20,7 +21,7 @@ use crate::{
         Tried, Words, apart, is_repeatable, mark_sent_before, mark_unsent,
     },
     classify::{Classify, Sent, Settle, Verdict},
-    error::{BoxError, find},
+    error::{BoxError, sources},
     event::Event,
     time::{after, now},
 };
@@ -121,6 +122,11 @@ impl<P, T, K> Ongoing<P, T, K> {
         }
     }
 
+    /// The call is over: what is held of its last outcome is free.
+    pub(crate) fn let_go(&mut self) {
+        self.last = None;
+    }
+
     /// Whether nothing has failed yet.
     pub(crate) fn is_first_try(&self) -> bool {
         self.history.is_empty()
@@ -147,6 +153,7 @@ where
         let last = Last { result: result.map(Answer::AsItCame), verdict };
         if verdict.is_success() {
             self.note_success(rules);
+            self.let_go();
             return ControlFlow::Break(Ended { last, reason: None });
         }
         let refused = last.is_local();
@@ -313,7 +320,7 @@ where
     ) {
         let raced = match result {
             Ok(response) => classifier.attempts(response),
-            Err(error) => find::<Raced>(&**error).map(|raced| raced.attempts().clone()),
+            Err(error) => raced(&**error),
         };
         if let Some(raced) = raced.filter(|raced| !raced.is_final()) {
             return self.remember_both(&raced);
@@ -383,4 +390,13 @@ where
             }
         }
     }
+}
+
+/// What two attempts that raced each other right beneath have left: not those of a call that
+/// another retry beneath has given up.
+fn raced(error: &(dyn StdError + 'static)) -> Option<Attempts> {
+    sources(error)
+        .take_while(|error| !error.is::<GaveUp>())
+        .find_map(|error| error.downcast_ref::<Raced>())
+        .map(|raced| raced.attempts().clone())
 }

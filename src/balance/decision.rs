@@ -1,0 +1,55 @@
+//! A balancer that is driven by hand, in made-up time: the same members, snapshots and picks,
+//! without a task, a service or a clock.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    config::BalanceConfig,
+    node::Node,
+    pick::{Found, Search},
+    roster::Roster,
+    service::Shared,
+};
+use crate::{
+    call::Words,
+    endpoint::{Change, Endpoint, Gate},
+};
+
+/// A service that nobody calls.
+type Nothing = fn(&Endpoint);
+
+/// The endpoint that was picked, and its gate's permit.
+pub(crate) type Admitted<G> = (Arc<Node<(), G>>, <G as Gate>::Permit);
+
+/// One balancer's decisions.
+pub(crate) struct Decision<G, N> {
+    shared: Shared<(), G>,
+    roster: Roster<(), G, Nothing, N>,
+}
+
+impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
+    pub(crate) fn new(config: BalanceConfig, gates: N, now: Instant) -> Self {
+        let nothing: Nothing = |_| {};
+        Self { shared: Shared::new(config, now), roster: Roster::new(nothing, gates) }
+    }
+
+    pub(crate) fn apply(&mut self, change: Change, now: Instant) {
+        if !self.roster.apply(&self.shared, change, now).is_empty() {
+            self.shared.publish(self.roster.snapshot(&self.shared, now));
+        }
+    }
+
+    /// The endpoint of one attempt and its gate's permit; none if there is none to be had now.
+    pub(crate) fn pick(&mut self, words: &Words, now: Instant) -> Option<Admitted<G>> {
+        if self.roster.due().is_some_and(|at| at <= now) {
+            if let Some(snapshot) = self.roster.on_time(&self.shared, now) {
+                self.shared.publish(snapshot);
+            }
+        }
+        let snapshot = self.shared.snapshot.load();
+        match Search::of(Some(words)).find(&mut None, &self.shared, &snapshot, now) {
+            Found::Admitted(node, permit, _) => Some((node, permit)),
+            Found::Wait(_) | Found::Nobody(_) => None,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! One endpoint after the other.
+
+use std::sync::Arc;
+
+use super::policy::{Candidates, Member, Picker, Policy};
+use crate::sync::{AtomicU64, Ordering, Padded};
+
+/// One endpoint after the other, whatever their load.
+///
+/// It is blind: an endpoint that has become slow gets as many calls as before, and where servers
+/// run near their capacity its queue takes the p99 along (see the load ramp in
+/// [`docs::balancing`](crate::docs::balancing)). For endpoints that are known to be alike, and calls
+/// that are.
+///
+/// An endpoint [in doubt](super::LoadView::is_doubted) is passed over while the next few are not.
+/// All threads count with one number, which costs more than [`PeakEwma`](super::PeakEwma) does
+/// when many of them call.
+#[derive(Clone, Debug, Default)]
+pub struct RoundRobin {
+    // Shared by the pickers of all sets: a change of the set does not begin the round anew.
+    next: Arc<Padded<AtomicU64>>,
+}
+
+impl RoundRobin {
+    /// Begins anywhere: each of many clients that began with the first would add its first call
+    /// to the same endpoint's load.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Policy for RoundRobin {
+    fn picker(&self, _: &[Member<'_>]) -> Arc<dyn Picker> {
+        Arc::new(self.clone())
+    }
+}
+
+/// Endpoints in doubt that are passed over in one pick.
+const PASSED_OVER: usize = 4;
+
+impl Picker for RoundRobin {
+    fn pick(&self, among: &dyn Candidates) -> Option<usize> {
+        let count = among.count() as u64;
+        if count == 0 {
+            return None;
+        }
+        // Relaxed: the number orders nothing but itself.
+        if self.next.load(Ordering::Relaxed) == 0 {
+            let start = among.draw() % count + 1;
+            let _ = self.next.compare_exchange(0, start, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        let (mut doubted, mut passed_over) = (None, 0);
+        for _ in 0..count {
+            // A number for each look, not each pick: else the neighbour of one that does not fit
+            // would get its calls as well.
+            let at = (self.next.fetch_add(1, Ordering::Relaxed) % count) as usize;
+            if !among.is_fit(at) {
+                continue;
+            }
+            if !among.load(at).is_doubted() {
+                return Some(at);
+            }
+            doubted = doubted.or(Some(at));
+            passed_over += 1;
+            if passed_over > PASSED_OVER {
+                break;
+            }
+        }
+        // Numbers that others took in the meantime may have been those of all that fit.
+        doubted.or_else(|| (0..count as usize).find(|&at| among.is_fit(at)))
+    }
+}

@@ -1,0 +1,201 @@
+//! The ways to pick an endpoint, through the public interface, in virtual time.
+
+use std::{
+    collections::HashMap,
+    future::{Future, ready},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use buttress::{
+    BoxError, Entropy,
+    balance::{
+        Balance, BalanceConfig, Candidates, LeastRequest, Member, PeakEwma, Picker, Policy,
+        RoundRobin,
+    },
+    call::{Call, Words},
+    classify::PlainClassifier,
+    endpoint::{Endpoint, Fixed, Open},
+};
+use tokio::time::sleep;
+use tower::{ServiceExt, util::BoxCloneSyncService};
+
+const MS: Duration = Duration::from_millis(1);
+const SEED: u64 = 20_261_126;
+
+type Answer = Pin<Box<dyn Future<Output = Result<u16, BoxError>> + Send>>;
+type Port = BoxCloneSyncService<Call<()>, u16, BoxError>;
+
+/// A balancer over endpoints `0..count`, which answer as the script says.
+fn balance(
+    config: BalanceConfig,
+    count: u16,
+    script: impl Fn(u16) -> Answer + Clone + Send + Sync + 'static,
+) -> Balance<Port, Open, PlainClassifier> {
+    let endpoints: Vec<Endpoint> =
+        (0..count).map(|port| Endpoint::new(port.to_string(), at(port))).collect();
+    let make = move |endpoint: &Endpoint| {
+        let (port, script) = (endpoint.address().port() - 1, script.clone());
+        BoxCloneSyncService::new(tower::service_fn(move |_: Call<()>| script(port)))
+    };
+    eprintln!("seed {SEED}");
+    let config = config.entropy(Entropy::seeded(SEED));
+    let open = |_: &Endpoint| Open::new();
+    Balance::new(config, Fixed::new(endpoints), make, open, PlainClassifier::new())
+        .expect("inside a runtime")
+}
+
+fn at(port: u16) -> std::net::SocketAddr {
+    ([127, 0, 0, 1], port + 1).into()
+}
+
+fn echo(port: u16) -> Answer {
+    Box::pin(ready(Ok(port)))
+}
+
+async fn call(balance: &Balance<Port, Open, PlainClassifier>) -> Result<u16, BoxError> {
+    balance.clone().oneshot(Call::new(())).await
+}
+
+/// How often each answered, of so many calls one after the other.
+async fn shares(
+    balance: &Balance<Port, Open, PlainClassifier>,
+    calls: u32,
+) -> Result<HashMap<u16, u32>, BoxError> {
+    let mut shares = HashMap::new();
+    for _ in 0..calls {
+        *shares.entry(call(balance).await?).or_default() += 1;
+    }
+    Ok(shares)
+}
+
+#[tokio::test(start_paused = true)]
+async fn round_robin_gives_everybody_the_same() -> Result<(), BoxError> {
+    let balance = balance(BalanceConfig::new().policy(RoundRobin::new()), 7, echo);
+    let shares = shares(&balance, 700).await?;
+    assert!((0..7).all(|port| shares[&port] == 100), "{shares:?}");
+    Ok(())
+}
+
+/// Goal: the neighbour of an endpoint that is passed over does not get its calls as well.
+#[tokio::test(start_paused = true)]
+async fn round_robin_passes_over_one_in_doubt_and_shares_its_calls_evenly() -> Result<(), BoxError>
+{
+    let failed = Arc::new(AtomicUsize::new(0));
+    let script = {
+        let failed = Arc::clone(&failed);
+        move |port| {
+            if port == 2 {
+                failed.fetch_add(1, SeqCst);
+                return Box::pin(ready(Err("down".into()))) as Answer;
+            }
+            echo(port)
+        }
+    };
+    let balance = balance(BalanceConfig::new().policy(RoundRobin::new()), 5, script);
+    let mut shares = HashMap::<u16, u32>::new();
+    for _ in 0..4_000 {
+        if let Ok(port) = call(&balance).await {
+            *shares.entry(port).or_default() += 1;
+        }
+        sleep(MS).await;
+    }
+    assert!(failed.load(SeqCst) < 10, "{failed:?} calls for one that is down");
+    for port in [0, 1, 3, 4] {
+        assert!(shares[&port].abs_diff(1_000) < 10, "{shares:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_request_goes_where_the_fewest_wait() {
+    let calls = Arc::new(Mutex::new(HashMap::<u16, u32>::new()));
+    let script = {
+        let calls = Arc::clone(&calls);
+        move |port| {
+            *calls.lock().unwrap_or_else(PoisonError::into_inner).entry(port).or_default() += 1;
+            let takes = if port == 0 { 1_000 * MS } else { 10 * MS };
+            Box::pin(async move {
+                sleep(takes).await;
+                Ok(port)
+            }) as Answer
+        }
+    };
+    let balance = balance(BalanceConfig::new().policy(LeastRequest::new()), 4, script);
+    for _ in 0..400 {
+        tokio::spawn(balance.clone().oneshot(Call::new(())));
+        sleep(5 * MS).await;
+    }
+    let calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+    // It has one or two in flight for a second each, where the others are free after 10 ms.
+    assert!(calls[&0] < 12, "{calls:?}");
+    assert!(calls[&1].min(calls[&2]).min(calls[&3]) > 100, "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_said_is_the_default_unsaid() -> Result<(), BoxError> {
+    let mut runs = Vec::new();
+    for config in [BalanceConfig::new(), BalanceConfig::new().policy(PeakEwma::new())] {
+        let balance = balance(config, 9, echo);
+        let mut run = Vec::new();
+        for _ in 0..100 {
+            run.push(call(&balance).await?);
+        }
+        runs.push(run);
+    }
+    assert_eq!(runs[0], runs[1]);
+    Ok(())
+}
+
+/// Always the first, whether it fits or not; counts its pickers.
+#[derive(Clone, Debug, Default)]
+struct First {
+    fit: bool,
+    made: Arc<AtomicUsize>,
+}
+
+impl Policy for First {
+    fn picker(&self, members: &[Member<'_>]) -> Arc<dyn Picker> {
+        assert!(members.iter().enumerate().all(|(at, member)| {
+            member.endpoint.id() == at.to_string() && member.load.in_flight() == 0
+        }));
+        self.made.fetch_add(1, SeqCst);
+        Arc::new(self.clone())
+    }
+
+    fn renew_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(1))
+    }
+}
+
+impl Picker for First {
+    fn pick(&self, among: &dyn Candidates) -> Option<usize> {
+        if self.fit { (0..among.count()).find(|&at| among.is_fit(at)) } else { Some(0) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_ones_own_picks_and_its_pickers_are_renewed() -> Result<(), BoxError> {
+    let policy = First { fit: true, ..First::default() };
+    let balance = balance(BalanceConfig::new().policy(policy.clone()), 3, echo);
+    assert_eq!(shares(&balance, 10).await?, HashMap::from([(0, 10)]));
+    assert_eq!(policy.made.load(SeqCst), 1);
+    sleep(10_500 * MS).await;
+    assert_eq!(policy.made.load(SeqCst), 11, "one a second, calls or none");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picker_that_picks_what_does_not_fit_is_not_obeyed() -> Result<(), BoxError> {
+    let balance = balance(BalanceConfig::new().policy(First::default()), 3, echo);
+    call(&balance).await?;
+    let mut words = Words::new();
+    words.tried.insert(balance.endpoints()[0].key);
+    // It has been there, and where it has not been nothing was picked: back to the first.
+    assert_eq!(balance.clone().oneshot(Call::with_words((), words)).await?, 0);
+    Ok(())
+}
