@@ -138,6 +138,7 @@ impl Error {
     /// | kind | code |
     /// |---|---|
     /// | timeout | `DEADLINE_EXCEEDED` |
+    /// | a stream that the server reset: with `REFUSED_STREAM`, `CANCEL`, `ENHANCE_YOUR_CALM`, `INADEQUATE_SECURITY`, or anything else | `UNAVAILABLE`, `CANCELLED`, `RESOURCE_EXHAUSTED`, `PERMISSION_DENIED`, `INTERNAL` (`PROTOCOL-HTTP2.md`) |
     /// | connect, connection, body, no endpoint, rejected, throttled, at a limit | `UNAVAILABLE` |
     /// | credential | `UNAUTHENTICATED` |
     /// | request | `INTERNAL` |
@@ -146,9 +147,10 @@ impl Error {
     pub fn grpc_code(&self) -> GrpcCode {
         match self.inner.kind {
             Kind::Timeout => GrpcCode::DeadlineExceeded,
+            Kind::Connection | Kind::Body => {
+                reset_code(self.cause()).unwrap_or(GrpcCode::Unavailable)
+            }
             Kind::Connect
-            | Kind::Connection
-            | Kind::Body
             | Kind::NoEndpoint
             | Kind::Rejected
             | Kind::Throttled
@@ -297,4 +299,22 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&*self.inner.source)
     }
+}
+/// What a server means that resets a stream of gRPC, if it was that.
+#[cfg(feature = "hyper")]
+fn reset_code(cause: &(dyn StdError + 'static)) -> Option<GrpcCode> {
+    use h2::Reason;
+    let reason = find::<h2::Error>(cause).filter(|error| error.is_reset())?.reason()?;
+    Some(match reason {
+        Reason::REFUSED_STREAM => GrpcCode::Unavailable,
+        Reason::CANCEL => GrpcCode::Cancelled,
+        Reason::ENHANCE_YOUR_CALM => GrpcCode::ResourceExhausted,
+        Reason::INADEQUATE_SECURITY => GrpcCode::PermissionDenied,
+        _ => GrpcCode::Internal,
+    })
+}
+
+#[cfg(not(feature = "hyper"))]
+const fn reset_code(_: &(dyn StdError + 'static)) -> Option<GrpcCode> {
+    None
 }

@@ -85,7 +85,8 @@ impl GrpcClient {
         Self { client }
     }
 
-    /// Sends a request, or a [`Call`]. Whatever comes of it is an answer with a status.
+    /// Sends a request, or a [`Call`]. Whatever goes wrong on this side is an answer with a status;
+    /// what a server or a proxy answers is handed on as it came, with a status or without.
     pub fn send<B>(&self, call: impl Into<Call<Request<B>>>) -> GrpcSending
     where
         B: http_body::Body + Send + 'static,

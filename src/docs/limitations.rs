@@ -61,8 +61,4 @@
 //!   ](crate::docs::stack#a-transport-of-your-own) may speak it.
 //! - **The client's classifier** is HTTP's or [gRPC's](crate::client::GrpcClient); one of your own
 //!   works with single layers. The spans of gRPC's calls are those of HTTP, without its codes.
-//! - **Responses that are dropped for a retry are not drained** beyond what hyper has read by
-//!   itself, which is all of a short body: over HTTP/1.1 a long one costs its connection, unless
-//!   bodies are collected. Nor does a hedge's history survive a retry above.
-//! - Limits of rate and concurrency, load shedding, faults made on purpose, weights, subsets,
-//!   DNS, HTTP/3. tower's own limits fit between the layers.
+//! - Limits of rate, HTTP/3. tower's own limits fit between the layers.
