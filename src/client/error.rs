@@ -150,11 +150,9 @@ impl Error {
             Kind::Connection | Kind::Body => {
                 reset_code(self.cause()).unwrap_or(GrpcCode::Unavailable)
             }
-            Kind::Connect
-            | Kind::NoEndpoint
-            | Kind::Rejected
-            | Kind::Throttled
-            | Kind::AtLimit => GrpcCode::Unavailable,
+            Kind::Connect | Kind::NoEndpoint | Kind::Rejected | Kind::Throttled | Kind::AtLimit => {
+                GrpcCode::Unavailable
+            }
             Kind::Credential => GrpcCode::Unauthenticated,
             Kind::Request => GrpcCode::Internal,
             Kind::Other => GrpcCode::Unknown,

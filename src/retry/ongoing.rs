@@ -1,7 +1,6 @@
 //! What is known of a call between its attempts, and what follows from it.
 
 use std::{
-    error::Error as StdError,
     ops::ControlFlow,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -10,18 +9,18 @@ use std::{
 use super::{
     Decision, GaveUp, StopReason,
     layer::Rules,
-    outcome::{Answer, Ended, Last},
+    outcome::{Answer, Ended, Last, raced},
     state::Failure,
 };
 use crate::{
     algo::bucket::Withdrawal,
     budget::Deposit,
     call::{
-        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Raced, Replay, Replayer, Trail,
-        Tried, Words, apart, is_repeatable, mark_sent_before, mark_unsent,
+        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
+        Words, apart, is_repeatable, mark_sent_before, mark_unsent,
     },
     classify::{Classify, Sent, Settle, Verdict},
-    error::{BoxError, sources},
+    error::BoxError,
     event::Event,
     time::{after, now},
 };
@@ -390,13 +389,4 @@ where
             }
         }
     }
-}
-
-/// What two attempts that raced each other right beneath have left: not those of a call that
-/// another retry beneath has given up.
-fn raced(error: &(dyn StdError + 'static)) -> Option<Attempts> {
-    sources(error)
-        .take_while(|error| !error.is::<GaveUp>())
-        .find_map(|error| error.downcast_ref::<Raced>())
-        .map(|raced| raced.attempts().clone())
 }

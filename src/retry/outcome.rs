@@ -1,10 +1,13 @@
 //! How attempts end, and what is kept of the last one.
 
-use super::{StopReason, layer::Rules};
+use std::error::Error as StdError;
+
+use super::{GaveUp, StopReason, layer::Rules};
 use crate::{
     budget::Deposit,
+    call::{Attempts, Raced},
     classify::{Blame, Classify, Sent, Verdict},
-    error::BoxError,
+    error::{BoxError, sources},
 };
 
 /// How an attempt ended.
@@ -56,4 +59,13 @@ impl<T, K> Last<T, K> {
         });
         Self { result, verdict }
     }
+}
+
+/// What two attempts that raced each other right beneath have left: not those of a call that
+/// another retry beneath has given up.
+pub(super) fn raced(error: &(dyn StdError + 'static)) -> Option<Attempts> {
+    sources(error)
+        .take_while(|error| !error.is::<GaveUp>())
+        .find_map(|error| error.downcast_ref::<Raced>())
+        .map(|raced| raced.attempts().clone())
 }

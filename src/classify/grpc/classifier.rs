@@ -7,7 +7,8 @@ use http_body::Body;
 
 use super::{
     super::{
-        Blame, Classify, Mark, Pushback, Retry, Sent, Settle, Verdict, orca::load_report, retry_after,
+        Blame, Classify, Mark, Pushback, Retry, Sent, Settle, Verdict, orca::load_report,
+        retry_after,
     },
     code::GrpcCode,
     guarded::GrpcGuarded,
