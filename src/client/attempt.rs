@@ -23,6 +23,7 @@ use crate::{
     collect::CollectConfig,
     entropy::Entropy,
     error::BoxError,
+    limit::{self, Entry, Limit},
     throttle::{self, Throttle},
     time::now,
     timeout::{DeadlineHeader, Elapsed, Limited, Which, expiry},
@@ -41,6 +42,7 @@ pub(super) struct Shared<T> {
     pub(super) trace: TraceConfig,
     pub(super) entropy: Entropy,
     pub(super) throttle: Option<Throttle>,
+    pub(super) places: Option<Limit>,
     pub(super) breaker: Option<Breaker>,
     pub(super) balance: Balance<T, Breaker, HttpClassifier>,
     pub(super) limit: Duration,
@@ -85,6 +87,7 @@ where
             begun: false,
             watched: None,
             permits: ServicePermits::default(),
+            entry: Entry::default(),
             pick: Pick::new(),
             held: None,
             limited: None,
@@ -97,21 +100,24 @@ where
 /// and the permits of what judges the service as a whole.
 pub type AttemptGuard<T> = (Held<T, Breaker>, ServicePermits);
 
-/// The permits of the service's throttle and breaker, where there are any.
+/// The permits of the service's throttle, limit and breaker, where there are any.
 #[derive(Debug, Default)]
 pub struct ServicePermits {
     throttle: Option<throttle::Permit>,
+    place: Option<limit::Permit>,
     breaker: Option<breaker::Permit>,
 }
 
 impl Settle for ServicePermits {
     fn answered(&mut self, head: Verdict) {
         self.throttle.answered(head);
+        self.place.answered(head);
         self.breaker.answered(head);
     }
 
     fn settle(&mut self, verdict: Verdict) {
         self.throttle.settle(verdict);
+        self.place.settle(verdict);
         self.breaker.settle(verdict);
     }
 }
@@ -132,6 +138,8 @@ pin_project! {
         run: Run<T, F, B>,
         #[pin]
         limited: Option<Limited>,
+        // Its way into the service's limit, if there is one.
+        entry: Entry,
         pick: Pick<T, Breaker>,
         // Dropped after what runs, so that it is over when its place is given back.
         held: Option<Held<T, Breaker>>,
@@ -247,12 +255,19 @@ where
     }
 
     /// The service's throttle above its breaker: whom it refuses must not take a probe's place.
-    /// Both above the balancer: they judge what the whole service answers, and whom they refuse
-    /// needs no endpoint.
+    /// Its limit between them: who is refused does not wait first, and who waits holds no
+    /// probe's place. All above the balancer: they are about the whole service, and whom they
+    /// refuse needs no endpoint.
     fn poll_picked(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
         if let (Some(throttle), None) = (&this.shared.throttle, &this.permits.throttle) {
             this.permits.throttle = Some(throttle.admit(*this.asked, now())?);
+        }
+        if let (Some(limit), None) = (&this.shared.places, &this.permits.place) {
+            let entered = ready!(this.entry.poll(limit, *this.asked, cx));
+            if let Err(error) = entered.map(|place| this.permits.place = Some(place)) {
+                return Poll::Ready(Err(unpicked(this.shared, *this.asked, this.permits, error)));
+            }
         }
         if let (Some(breaker), None) = (&this.shared.breaker, &this.permits.breaker) {
             this.permits.breaker = Some(breaker.enter(*this.asked, now)?);
@@ -261,11 +276,7 @@ where
         let held = match ready!(this.pick.poll(this.shared.balance.shared(), words, cx)) {
             Ok(held) => held,
             Err(error) => {
-                let error = BoxError::from(error);
-                let classifier = &this.shared.classifier;
-                let verdict = Classify::<Response<Body>>::error(classifier, *this.asked, &*error);
-                std::mem::take(this.permits).settle(verdict);
-                return Poll::Ready(Err(error));
+                return Poll::Ready(Err(unpicked(this.shared, *this.asked, this.permits, error)));
             }
         };
         if let Some(watched) = this.watched {
@@ -279,4 +290,18 @@ where
         *this.held = Some(held);
         Poll::Ready(Ok(()))
     }
+}
+
+/// An attempt that ends before an endpoint was picked for it.
+#[cold]
+fn unpicked<T>(
+    shared: &Shared<T>,
+    asked: Asked,
+    permits: &mut ServicePermits,
+    error: impl Into<BoxError>,
+) -> BoxError {
+    let error = error.into();
+    let verdict = Classify::<Response<Body>>::error(&shared.classifier, asked, &*error);
+    std::mem::take(permits).settle(verdict);
+    error
 }

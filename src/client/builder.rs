@@ -21,6 +21,7 @@ use crate::{
     health::{Checked, HealthConfig, Probe},
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
+    limit::LimitConfig,
     retry::RetryConfig,
     throttle::ThrottleConfig,
     timeout::{DEFAULT_ATTEMPT, DEFAULT_TOTAL, DeadlineHeader},
@@ -51,6 +52,7 @@ pub struct Builder<M> {
     pub(super) breaker: BreakerConfig,
     pub(super) service_breaker: Option<BreakerConfig>,
     pub(super) throttle: Option<ThrottleConfig>,
+    pub(super) limit: Option<LimitConfig>,
     pub(super) balance: BalanceConfig,
     pub(super) trace: TraceConfig,
     pub(super) classifier: HttpClassifier,
@@ -90,6 +92,7 @@ impl<M> Builder<M> {
             breaker: BreakerConfig::new(),
             service_breaker: None,
             throttle: None,
+            limit: None,
             balance: BalanceConfig::new(),
             trace: TraceConfig::new(),
             classifier: HttpClassifier::new(),
@@ -220,13 +223,6 @@ impl<M> Builder<M> {
         self
     }
 
-    /// Refuses some of the calls itself while the service refuses most of them (default: none, since
-    /// the retries have their budget and each endpoint its breaker).
-    pub fn throttle(mut self, config: ThrottleConfig) -> Self {
-        self.throttle = Some(config);
-        self
-    }
-
     /// How an endpoint is picked.
     pub fn balance(mut self, config: BalanceConfig) -> Self {
         self.balance = config;
@@ -287,7 +283,7 @@ impl<M> Builder<M> {
         Ok(assemble(parts, make, discover)?)
     }
 
-    fn map_make<N>(self, map: impl FnOnce(M) -> N) -> Builder<N> {
+    pub(super) fn map_make<N>(self, map: impl FnOnce(M) -> N) -> Builder<N> {
         Builder {
             service: self.service,
             make: map(self.make),
@@ -306,6 +302,7 @@ impl<M> Builder<M> {
             breaker: self.breaker,
             service_breaker: self.service_breaker,
             throttle: self.throttle,
+            limit: self.limit,
             balance: self.balance,
             trace: self.trace,
             classifier: self.classifier,

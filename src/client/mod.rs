@@ -58,6 +58,7 @@ mod either;
 mod error;
 mod invalid;
 mod layered;
+mod limits;
 mod parcel;
 mod race;
 mod roof;

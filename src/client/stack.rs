@@ -20,6 +20,7 @@ use crate::{
     classify::HttpClassifier,
     endpoint::{Discover, Endpoint, MakeEndpoint},
     entropy::Entropy,
+    limit::Limit,
     retry::{Retry, RetryLayer},
     throttle::Throttle,
 };
@@ -56,6 +57,7 @@ where
         trace: parts.trace.clone(),
         entropy: parts.entropy.fork(),
         throttle: throttle.clone(),
+        places: parts.limit.map(Limit::new),
         breaker: breaker.clone(),
         balance,
         limit: parts.attempt_timeout,
