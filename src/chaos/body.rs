@@ -156,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_breaks_off_never_comes_to_its_trailers() {
+        let whole = crate::body::Body::with_trailers("hello", http::HeaderMap::new());
+        let mut body = ChaosBody::struck(whole, BodyFault::Cut(9));
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(frame))) if frame.is_data()));
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Err(_)))));
+    }
+
+    #[test]
     fn stalls_after_so_many_bytes() {
         let mut body = ChaosBody::struck(hello(), BodyFault::Stall(2));
         assert_eq!(data(&mut body), "he");
