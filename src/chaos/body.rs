@@ -125,7 +125,9 @@ mod tests {
     use super::*;
     use crate::error::find;
 
-    fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    type Piece<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
+    fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Piece<B>> {
         Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 
