@@ -53,7 +53,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let chaos = Chaos::seeded(7);
-        println!("{chaos:?}");
+        eprintln!("{chaos:?}");
         Self { company: Company::new(|_| answer(200)), chaos }
     }
 

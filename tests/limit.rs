@@ -197,7 +197,8 @@ async fn a_place_that_was_given_in_time_to_who_comes_too_late_goes_to_the_next()
     leaf.go.notify_one();
     first.await.expect("it goes on");
     advance(31 * MS).await;
-    let error = second.await.expect_err("its time was up when it looked");
+    let second = timeout(MS, second).await.expect("it is not sent, and so does not hang");
+    let error = second.expect_err("its time was up when it looked");
     assert_eq!(at_limit(&error), Reason::Deadline);
     leaf.go.notify_one();
     assert_eq!(third.await.expect("it has its place"), 2);
@@ -379,6 +380,24 @@ async fn a_limit_that_is_raised_lets_those_in_who_wait() {
     }
     settle().await;
     assert_eq!(state(&limit), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_a_timeout_cuts_off_lower_an_adaptive_limit_and_those_given_up_do_not() {
+    let config = AdaptiveConfig::new().window(10 * MS).and_then(|config| config.min_samples(10));
+    let config = LimitConfig::adaptive(config.expect("sound"));
+    for (patience, falls) in [(1000 * MS, true), (5 * MS, false)] {
+        let limit = Limit::new(config.clone());
+        let layer = LimitLayer::new(limit.clone(), PlainClassifier::new());
+        let attempt = AttemptTimeoutLayer::new(10 * MS).expect("no zero");
+        let service = attempt.layer(layer.layer(Leaf::default().service()));
+        for number in 0..40 {
+            let call = timeout(patience, service.clone().oneshot(Call::new(number))).await;
+            assert_eq!(call.is_ok(), falls, "the attempt's timeout is the earlier one, or not");
+        }
+        assert_eq!(limit.state().limit < 20, falls, "{limit:?}");
+        assert_eq!(state(&limit), (0, 0));
+    }
 }
 
 /// A service of so many workers, through the layer: the limit follows what it can do.

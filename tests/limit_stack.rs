@@ -6,10 +6,13 @@ mod support;
 
 use std::{
     collections::HashMap,
+    future::Future,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -17,11 +20,12 @@ use buttress::{
     BoxError,
     algo::backoff::Backoff,
     body::Body,
-    call::Attempts,
+    breaker::{BreakerConfig, State},
+    call::{Asked, Attempts},
     chaos::{Chaos, Delay, Fault},
-    classify::{HttpClassifier, Sent},
+    classify::{HttpClassifier, Sent, Settle, Verdict},
     client::{AttemptBody, Client, Kind},
-    endpoint::{Endpoint, MakeEndpoint},
+    endpoint::{Endpoint, Gate, MakeEndpoint},
     find,
     limit::{AtLimit, LimitConfig, LimitLayer},
     retry::RetryConfig,
@@ -36,12 +40,12 @@ fn get() -> Request<()> {
     Request::new(())
 }
 
-fn limits(config: LimitConfig) -> LimitLayer<HttpClassifier> {
-    LimitLayer::each(config, HttpClassifier::new())
-}
-
 fn fixed(calls: u32) -> LimitConfig {
     LimitConfig::fixed(calls).expect("more than none")
+}
+
+fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 fn retry(attempts: u32) -> RetryConfig {
@@ -90,7 +94,7 @@ async fn no_endpoint_has_more_than_its_limit_and_every_call_finds_a_place() -> R
         .endpoints((1..=4).map(address))
         .transport(busy.clone())
         .seed(7)
-        .endpoint_layer(limits(fixed(5).queue(5)))
+        .endpoint_limit(fixed(5).queue(5))
         .retry(retry(5))
         .build()?;
     let call = async || client.send(get()).await?.into_body().collect().await;
@@ -114,7 +118,7 @@ async fn who_is_refused_by_one_endpoint_goes_to_another() -> Result<(), BoxError
         .endpoints((1..=2).map(address))
         .transport(chaos.clone().around(company.clone()))
         .seed(7)
-        .endpoint_layer(limits(fixed(1).queue(0)))
+        .endpoint_limit(fixed(1).queue(0))
         .retry(retry(3))
         .build()?;
     // One endpoint is taken by a call that lasts.
@@ -144,7 +148,7 @@ async fn to_wait_for_a_place_takes_the_time_of_the_attempt_and_nothing_was_sent(
     let client = Client::builder("http://payments")
         .endpoints([address(1)])
         .transport(chaos.clone().around(company.clone()))
-        .endpoint_layer(limits(fixed(1)))
+        .endpoint_limit(fixed(1))
         .attempt_timeout(200 * MS)
         .retry(retry(1))
         .build()?;
@@ -175,7 +179,7 @@ async fn a_refusal_is_told_to_the_caller_as_it_is() -> Result<(), BoxError> {
     let client = Client::builder("http://payments")
         .endpoints([address(1)])
         .transport(chaos.clone().around(company.clone()))
-        .endpoint_layer(limits(fixed(1).queue(0)))
+        .endpoint_layer(LimitLayer::each(fixed(1).queue(0), HttpClassifier::new()))
         .retry(retry(1))
         .build()?;
     chaos.set([Fault::delay(Delay::fixed(Duration::from_secs(1)))]);
@@ -187,5 +191,96 @@ async fn a_refusal_is_told_to_the_caller_as_it_is() -> Result<(), BoxError> {
     assert_eq!(error.kind(), Kind::AtLimit);
     assert_eq!(error.sent(), Sent::No);
     assert_eq!(find::<AtLimit>(&error).map(|error| error.limit), Some(1), "{error:?}");
+    Ok(())
+}
+
+// Throttle ─ limit ─ breaker ─ balance.
+
+#[tokio::test(start_paused = true)]
+async fn the_service_as_a_whole_has_no_more_than_its_limit() -> Result<(), BoxError> {
+    let busy = Busy::default();
+    let client = Client::builder("http://payments")
+        .endpoints((1..=4).map(address))
+        .transport(busy.clone())
+        .seed(7)
+        .limit(fixed(3).queue(20))
+        .retry(retry(1))
+        .build()?;
+    let began = now();
+    let call = async || client.send(get()).await?.into_body().collect().await;
+    for outcome in join_all((0..12).map(|_| call())).await {
+        assert_eq!(outcome.expect("there is time for each"), "done");
+    }
+    assert_eq!(now() - began, 80 * MS, "four times three");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_services_limit_holds_no_probes_place() -> Result<(), BoxError> {
+    let (chaos, company) = (Chaos::seeded(7), Company::new(|_| answer(200)));
+    let breaker = BreakerConfig::new().consecutive_failures(2)?.probes(1)?.ramp(Duration::ZERO)?;
+    let client = Client::builder("http://payments")
+        .endpoints([address(1)])
+        .transport(chaos.clone().around(company.clone()))
+        .breaker(BreakerConfig::new().consecutive_failures(1000)?)
+        .service_breaker(breaker)
+        .limit(fixed(1))
+        .attempt_timeout(500 * MS)
+        .retry(retry(1))
+        .build()?;
+    // The first has the only place; the second waits for it, within the first one's time.
+    chaos.set([Fault::delay(Delay::fixed(400 * MS)).times(1)]);
+    let first = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(get()).await.map(drop) }
+    });
+    tokio::time::sleep(MS).await;
+    let breaker = client.service_breaker().expect("asked for");
+    for _ in 0..2 {
+        breaker.admit(now(), Asked::default())?.settle(Verdict::TIMED_OUT);
+    }
+    breaker.found_healthy(now());
+    let mut second = Box::pin(client.send(get()));
+    assert!(poll_once(second.as_mut()).is_pending());
+    assert_eq!(breaker.state(), State::HalfOpen { under_way: 0, succeeded: 0 });
+    first.await??;
+    assert_eq!(second.await?.status(), 200, "it asks the breaker when it has its place");
+    assert_eq!(breaker.state(), State::Closed);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_dropped_while_it_waits_for_the_services_limit_leaves_nothing_behind()
+-> Result<(), BoxError> {
+    let (chaos, company) = (Chaos::seeded(7), Company::new(|_| answer(200)));
+    let client = Client::builder("http://payments")
+        .endpoints([address(1)])
+        .transport(chaos.clone().around(company.clone()))
+        .limit(fixed(1))
+        .deadline(1000 * MS)
+        .attempt_timeout(500 * MS)
+        .retry(retry(1))
+        .build()?;
+    chaos.set([Fault::delay(Delay::fixed(400 * MS))]);
+    for polls in 1..4 {
+        let first = tokio::spawn({
+            let client = client.clone();
+            async move { client.send(get()).await.map(drop) }
+        });
+        tokio::time::sleep(MS).await;
+        let mut second = Box::pin(client.send(get()));
+        for _ in 0..polls {
+            assert!(poll_once(second.as_mut()).is_pending());
+            tokio::time::sleep(MS).await;
+        }
+        drop(second);
+        first.await??;
+        client.send(get()).await?.into_body().collect().await?;
+    }
+    // And one that waits in vain is told so, with nothing sent.
+    chaos.set([Fault::hang()]);
+    let (hung, error) = tokio::join!(client.send(get()), client.send(get()));
+    let sent = [hung, error].map(|outcome| outcome.expect_err("nobody answers").sent());
+    assert!(sent.contains(&Sent::Maybe), "{sent:?}");
     Ok(())
 }

@@ -125,7 +125,9 @@ mod tests {
     use super::*;
     use crate::error::find;
 
-    fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    type Piece<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
+    fn poll<B: Body + Unpin>(body: &mut B) -> Poll<Piece<B>> {
         Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -153,6 +155,14 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
             assert!(matches!(poll(&mut body), Poll::Ready(None)) && body.is_end_stream());
         }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_never_comes_to_its_trailers() {
+        let whole = crate::body::Body::with_trailers("hello", http::HeaderMap::new());
+        let mut body = ChaosBody::struck(whole, BodyFault::Cut(9));
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(frame))) if frame.is_data()));
+        assert!(matches!(poll(&mut body), Poll::Ready(Some(Err(_)))));
     }
 
     #[test]

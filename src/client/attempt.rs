@@ -27,6 +27,7 @@ use crate::{
     collect::CollectConfig,
     entropy::Entropy,
     error::BoxError,
+    limit::{self, Entry, Limit},
     throttle::{self, Throttle},
     time::now,
     timeout::{DeadlineHeader, Elapsed, Limited, Which, expiry},
@@ -45,6 +46,7 @@ pub(super) struct Shared<T, Cl> {
     pub(super) trace: TraceConfig,
     pub(super) entropy: Entropy,
     pub(super) throttle: Option<Throttle>,
+    pub(super) places: Option<Limit>,
     pub(super) breaker: Option<Breaker>,
     pub(super) balance: Balance<T, Breaker, Cl>,
     pub(super) limit: Duration,
@@ -84,21 +86,24 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Service<Parcel> for Attempts<T, 
     }
 }
 
-/// The permits of the service's throttle and breaker, where there are any.
+/// The permits of the service's throttle, limit and breaker, where there are any.
 #[derive(Debug, Default)]
 pub struct ServicePermits {
     throttle: Option<throttle::Permit>,
+    place: Option<limit::Permit>,
     breaker: Option<breaker::Permit>,
 }
 
 impl Settle for ServicePermits {
     fn answered(&mut self, head: Verdict) {
         self.throttle.answered(head);
+        self.place.answered(head);
         self.breaker.answered(head);
     }
 
     fn settle(&mut self, verdict: Verdict) {
         self.throttle.settle(verdict);
+        self.place.settle(verdict);
         self.breaker.settle(verdict);
     }
 }
@@ -143,6 +148,8 @@ pin_project! {
         run: Run<T, T::Future, T::Body>,
         #[pin]
         limited: Option<Limited>,
+        // Its way into the service's limit, if there is one.
+        entry: Entry,
         pick: Pick<T, Breaker>,
         // Dropped after what runs, so that it is over when its place is given back.
         held: Option<Held<T, Breaker>>,
@@ -174,6 +181,7 @@ impl<T: Exchange> Attempt<T> {
             begun: false,
             watched: None,
             permits: ServicePermits::default(),
+            entry: Entry::default(),
             pick: Pick::new(),
             held: None,
             limited: None,
@@ -283,8 +291,9 @@ impl<T: Exchange> Attempt<T> {
     }
 
     /// The service's throttle above its breaker: whom it refuses must not take a probe's place.
-    /// Both above the balancer: they judge what the whole service answers, and whom they refuse
-    /// needs no endpoint.
+    /// Its limit between them: who is refused does not wait first, and who waits holds no
+    /// probe's place. All above the balancer: they are about the whole service, and whom they
+    /// refuse needs no endpoint.
     fn poll_picked<Cl: Classify<Response<Body>>>(
         self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
@@ -294,6 +303,12 @@ impl<T: Exchange> Attempt<T> {
         if let (Some(throttle), None) = (&shared.throttle, &this.permits.throttle) {
             this.permits.throttle = Some(throttle.admit(*this.asked, now())?);
         }
+        if let (Some(limit), None) = (&shared.places, &this.permits.place) {
+            let entered = ready!(this.entry.poll(limit, *this.asked, cx));
+            if let Err(error) = entered.map(|place| this.permits.place = Some(place)) {
+                return Poll::Ready(Err(unpicked(shared, *this.asked, this.permits, error)));
+            }
+        }
         if let (Some(breaker), None) = (&shared.breaker, &this.permits.breaker) {
             this.permits.breaker = Some(breaker.enter(*this.asked, now)?);
         }
@@ -301,11 +316,7 @@ impl<T: Exchange> Attempt<T> {
         let held = match ready!(this.pick.poll(shared.balance.shared(), words, cx)) {
             Ok(held) => held,
             Err(error) => {
-                let error = BoxError::from(error);
-                let classifier = &shared.classifier;
-                let verdict = classifier.error(*this.asked, &*error);
-                std::mem::take(this.permits).settle(verdict);
-                return Poll::Ready(Err(error));
+                return Poll::Ready(Err(unpicked(shared, *this.asked, this.permits, error)));
             }
         };
         if let Some(watched) = this.watched {
@@ -319,4 +330,18 @@ impl<T: Exchange> Attempt<T> {
         *this.held = Some(held);
         Poll::Ready(Ok(()))
     }
+}
+
+/// An attempt that ends before an endpoint was picked for it.
+#[cold]
+fn unpicked<T, Cl: Classify<Response<Body>>>(
+    shared: &Shared<T, Cl>,
+    asked: Asked,
+    permits: &mut ServicePermits,
+    error: impl Into<BoxError>,
+) -> BoxError {
+    let error = error.into();
+    let verdict = shared.classifier.error(asked, &*error);
+    std::mem::take(permits).settle(verdict);
+    error
 }

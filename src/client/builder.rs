@@ -22,6 +22,7 @@ use crate::{
     health::{Checked, HealthConfig, Probe},
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
+    limit::LimitConfig,
     retry::RetryConfig,
     throttle::ThrottleConfig,
     timeout::{DEFAULT_ATTEMPT, DEFAULT_TOTAL, DeadlineHeader},
@@ -52,6 +53,7 @@ pub struct Builder<M, Cl = HttpClassifier> {
     pub(super) breaker: BreakerConfig,
     pub(super) service_breaker: Option<BreakerConfig>,
     pub(super) throttle: Option<ThrottleConfig>,
+    pub(super) limit: Option<LimitConfig>,
     pub(super) balance: BalanceConfig,
     pub(super) trace: TraceConfig,
     pub(super) classifier: Cl,
@@ -91,6 +93,7 @@ impl<M> Builder<M> {
             breaker: BreakerConfig::new(),
             service_breaker: None,
             throttle: None,
+            limit: None,
             balance: BalanceConfig::new(),
             trace: TraceConfig::new(),
             classifier: HttpClassifier::new(),
@@ -223,13 +226,6 @@ impl<M, Cl> Builder<M, Cl> {
         self
     }
 
-    /// Refuses some of the calls itself while the service refuses most of them (default: none, since
-    /// the retries have their budget and each endpoint its breaker).
-    pub fn throttle(mut self, config: ThrottleConfig) -> Self {
-        self.throttle = Some(config);
-        self
-    }
-
     /// How an endpoint is picked.
     pub fn balance(mut self, config: BalanceConfig) -> Self {
         self.balance = config;
@@ -317,6 +313,7 @@ impl<M, Cl> Builder<M, Cl> {
             breaker: self.breaker,
             service_breaker: self.service_breaker,
             throttle: self.throttle,
+            limit: self.limit,
             balance: self.balance,
             trace: self.trace,
             classifier: classifier(self.classifier),

@@ -67,6 +67,7 @@ mod error;
 mod exchange;
 mod invalid;
 mod layered;
+mod limits;
 mod parcel;
 mod protocol;
 mod roof;

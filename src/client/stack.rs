@@ -22,6 +22,7 @@ use crate::{
     endpoint::{Discover, Endpoint, MakeEndpoint},
     entropy::Entropy,
     hedge::HedgeLayer,
+    limit::Limit,
     retry,
     throttle::Throttle,
 };
@@ -60,6 +61,7 @@ where
         trace: parts.trace.clone(),
         entropy: parts.entropy.fork(),
         throttle: parts.throttle.map(|config| Throttle::with_entropy(config, &parts.entropy)),
+        places: parts.limit.map(Limit::new),
         breaker: parts.service.map(|config| Breaker::with_entropy(config, &parts.entropy)),
         balance,
         limit: parts.attempt_timeout,

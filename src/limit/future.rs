@@ -72,12 +72,14 @@ where
         let mut this = self.project();
         if let Some(waiting) = this.waiting {
             let Waiting { entry, limit, parked } = &mut **waiting;
-            let permit = ready!(entry.poll(limit, *this.asked, cx))?;
-            let (mut service, call) = parked.take().expect("a call is called once");
-            mark_unknown();
-            *this.permit = Some(permit);
-            this.inner.set(Some(service.call(call)));
+            let entered = ready!(entry.poll(limit, *this.asked, cx));
+            let parked = parked.take();
+            // Also where it was refused: the service that was ready is not to be held for it.
             *this.waiting = None;
+            *this.permit = Some(entered?);
+            let (mut service, call) = parked.expect("a call is called once");
+            mark_unknown();
+            this.inner.set(Some(service.call(call)));
         }
         let inner = this.inner.as_mut().as_pin_mut().expect("polled after it was ready");
         let outcome = ready!(inner.poll(cx));

@@ -40,11 +40,14 @@
 //!
 //! # Where it stands
 //!
-//! For a service, above balance and below retry and the service's breaker: each attempt takes one
-//! place, and a call that waits for its backoff takes none.
+//! For a service, above balance and below retry: each attempt takes one place, and a call that
+//! waits for its backoff takes none. Above the service's breaker: who waits for a place must not
+//! hold a probe's; and while that is open, nothing is under way that one would have to wait for.
+//! ([`Builder::limit`](crate::client::Builder::limit))
 //!
 //! For an endpoint, below the attempt timeout, so that waiting takes the attempt's time, and above
-//! your own layers ([`LimitLayer::each`], one limit for each endpoint's service). It is no
+//! your own layers: one limit for each endpoint's service ([`LimitLayer::each`], [`Limited`],
+//! [`Builder::endpoint_limit`](crate::client::Builder::endpoint_limit)). It is no
 //! [`Gate`](crate::endpoint::Gate): a gate that is shut says that its endpoint is ill. A balancer
 //! most of whose gates are shut takes it for an outage, panics and calls all of them anyway,
 //! just when a limit must hold. A full endpoint is well. The balancer goes round it by itself,
@@ -126,6 +129,7 @@
 
 mod adaptive;
 mod config;
+mod endpoints;
 mod error;
 mod future;
 mod handle;
@@ -133,12 +137,14 @@ mod layer;
 mod service;
 mod turnstile;
 
+pub(crate) use self::handle::Entry;
 pub use self::{
     adaptive::{
         Adaptive, AdaptiveConfig, Change, DEFAULT_GREATEST, DEFAULT_INITIAL, DEFAULT_LEAST,
         DEFAULT_MIN_SAMPLES, DEFAULT_WINDOW, Sample,
     },
     config::{DEFAULT_MAX_WAIT, DEFAULT_STANDING_WAIT, InvalidLimit, LimitConfig},
+    endpoints::Limited,
     error::{AtLimit, Reason},
     future::ResponseFuture,
     handle::{Limit, Permit, State},

@@ -482,6 +482,21 @@ mod loom_tests {
     }
 
     #[test]
+    fn nobody_overtakes_who_waits_while_a_place_changes_hands() {
+        loom::model(|| {
+            let turnstile = Arc::new(Turnstile::new(1));
+            turnstile.enter().expect("it is empty");
+            let Joined::Waiting(ticket, _) = join(&turnstile) else { panic!("it is full") };
+            let other = Arc::clone(&turnstile);
+            let leaving = thread::spawn(move || other.exit(now));
+            assert_eq!(turnstile.enter(), None);
+            leaving.join().expect("it only goes out");
+            assert!(turnstile.is_inside(ticket, Waker::noop()));
+            assert_eq!(turnstile.look(), (1, 1, 0));
+        });
+    }
+
+    #[test]
     fn a_greater_limit_finds_who_begins_to_wait() {
         loom::model(|| {
             let turnstile = Arc::new(Turnstile::new(1));

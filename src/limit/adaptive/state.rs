@@ -290,7 +290,7 @@ mod tests {
     impl Bench {
         fn new(workers: usize, seed: u64) -> Self {
             let start = crate::time::now();
-            println!("seed {seed}");
+            eprintln!("seed {seed}");
             Self {
                 adaptive: Adaptive::new(&AdaptiveConfig::new(), start),
                 start,
