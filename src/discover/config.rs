@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::error::InvalidDiscover;
 use crate::entropy::Entropy;
 
-/// How [`Resilient`](super::Resilient) makes a stream anew, and what it does with an empty
-/// answer.
+/// How [`Resilient`](super::Resilient) makes a stream anew and the registries are asked anew,
+/// and what an empty answer means.
 ///
 /// The defaults and their reasons stand in the table of [the module](super).
 ///

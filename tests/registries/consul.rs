@@ -321,8 +321,12 @@ async fn an_instance_that_cant_be_read_is_said_once_and_the_rest_counts() {
     assert_eq!((said.kind(), said.retry_in()), (RegistryErrorKind::Malformed, None));
     assert!(said.to_string().contains("`node-1.example` of the instance `b`"), "{said}");
     assert!(said.to_string().ends_with("the rest is used"), "{said}");
-    agent.becomes(8, &[odd]);
-    assert_eq!(error(&mut consul).await.kind(), RegistryErrorKind::Empty, "said once");
+    // As odd as before, so that there is nothing to be said of it.
+    agent.becomes(8, &[instance("c", 8003, "passing"), odd.clone()]);
+    assert_eq!(set(&mut consul).await, ["c 10.0.0.1:8003 w4 p0 -"]);
+    silent(&mut consul, Duration::from_secs(10)).await;
+    agent.becomes(9, &[odd]);
+    assert_eq!(error(&mut consul).await.kind(), RegistryErrorKind::Empty);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
 
 use crate::{
@@ -159,15 +159,20 @@ async fn of_a_real_cluster_a_member_may_be_lost_and_a_quorum_is_missed() {
     let watched = watched.expect("one of them was watched");
     assert_eq!(set(&mut registry).await, [A, &format!("b 10.0.0.2:{} w1 p0 -", 80 + watched)]);
 
-    // Without a second one there is no leader: that is said, though the watch's own connection
-    // is well.
+    // Without a second one there is no leader: the last one says so to who watches it, though
+    // their connection is well.
     let others: Vec<_> = (0..3).filter(|&at| at != watched).collect();
+    let urls = etcd.urls();
+    let mut alone = Etcd::new(config(&urls[others[1]..=others[1]])).expect("no TLS");
+    assert_eq!(set(&mut alone).await.len(), 2);
     etcd.stop(others[0]);
-    let said = error(&mut registry).await;
-    assert!(said.named_some(), "{said}");
+    let said = timeout(Duration::from_secs(30), error(&mut alone)).await;
+    let said = said.expect("three elections later, at the latest");
+    assert!(said.named_some() && said.to_string().contains("no leader"), "{said}");
     etcd.run(others[0]);
     etcd.serve().await;
     etcd.delete(&key("b")).await;
+    assert_eq!(set(&mut alone).await, [A]);
     assert_eq!(set(&mut registry).await, [A]);
 }
 

@@ -10,11 +10,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::{Fault, FileErrorKind};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{DEFAULT_WEIGHT, Endpoint};
 
 /// What the file would have to look like.
 const FORM: &str = "the file is a list of `[[endpoint]]`, each with `address = \"127.0.0.1:8080\"` \
-                    and, if wanted, `id = \"name\"`";
+                    and, if wanted, `id = \"name\"`, `weight = 2`, `priority = 1` and \
+                    `zone = \"name\"`";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +29,9 @@ struct Document {
 struct Listed {
     id: Option<Spanned<String>>,
     address: Spanned<String>,
+    weight: Option<u32>,
+    priority: Option<u32>,
+    zone: Option<String>,
 }
 
 /// The endpoints in the order of the file: at least one, all different.
@@ -82,7 +86,13 @@ impl Seen {
             });
         }
         once(&mut self.ids, id.clone(), line, "id")?;
-        Ok(Endpoint::new(id, address))
+        let endpoint = Endpoint::new(id, address)
+            .with_weight(listed.weight.unwrap_or(DEFAULT_WEIGHT))
+            .with_priority(listed.priority.unwrap_or(0));
+        Ok(match listed.zone {
+            Some(zone) => endpoint.with_zone(zone),
+            None => endpoint,
+        })
     }
 }
 
@@ -151,6 +161,16 @@ mod tests {
     }
 
     #[test]
+    fn more_is_said_of_an_endpoint_if_wanted() {
+        let text = "[[endpoint]]\naddress = \"127.0.0.1:1\"\nweight = 3\npriority = 1\n\
+                    zone = \"eu-1a\"\n[[endpoint]]\naddress = \"127.0.0.1:2\"\n";
+        let endpoints = parse(text.as_bytes()).expect("it is right");
+        let said = |it: &Endpoint| (it.weight(), it.priority(), it.zone().map(str::to_owned));
+        let said: Vec<_> = endpoints.iter().map(said).collect();
+        assert_eq!(said, [(3, 1, Some("eu-1a".to_owned())), (1, 0, None)]);
+    }
+
+    #[test]
     fn says_the_line_and_what_would_be_right() {
         use FileErrorKind::{Duplicate, Empty, Malformed};
         let good = "[[endpoint]]\nid = \"a\"\naddress = \"127.0.0.1:1\"\n";
@@ -163,10 +183,16 @@ mod tests {
             ("[endpoint]\naddress = \"127.0.0.1:1\"", Malformed, Some(1), "a list of"),
             ("[[endpoint]]\nid = \"a\"\n", Malformed, Some(1), "missing field `address`"),
             (
-                "[[endpoint]]\naddress = \"127.0.0.1:1\"\nweight = 3\n",
+                "[[endpoint]]\naddress = \"127.0.0.1:1\"\nwieght = 3\n",
                 Malformed,
                 Some(3),
-                "unknown field `weight`",
+                "unknown field `wieght`",
+            ),
+            (
+                "[[endpoint]]\naddress = \"127.0.0.1:1\"\nweight = -3\n",
+                Malformed,
+                Some(3),
+                "`weight = 2`",
             ),
             ("[[endpoint]]\naddress = 8080\n", Malformed, Some(2), "expected a string"),
             (

@@ -73,7 +73,10 @@ impl Watch {
     fn changed(&mut self, set: Vec<Endpoint>) -> Step {
         let mut sorted = set.clone();
         sorted.sort_unstable_by(|a, b| (a.id(), a.address()).cmp(&(b.id(), b.address())));
-        if self.good.as_ref() == Some(&sorted) {
+        let same = |good: &Vec<Endpoint>| {
+            good.len() == sorted.len() && !good.iter().zip(&sorted).any(|(a, b)| a.differs(b))
+        };
+        if self.good.as_ref().is_some_and(same) {
             return Step::Nothing;
         }
         self.good = Some(sorted);
@@ -152,6 +155,16 @@ mod tests {
         // Back as it was, and in another order: no change.
         assert_eq!(watch.read(Ok(listing(&[1]))), Step::ReadAgain);
         assert_eq!(watch.read(Ok(listing(&[1]))), Step::Nothing);
+    }
+
+    #[test]
+    fn another_weight_makes_a_set() {
+        let mut watch = Watch::default();
+        watch.read(Ok(listing(&[1])));
+        let heavy = || Ok([listing(&[1]), b"weight = 2\n".to_vec()].concat());
+        assert_eq!(watch.read(heavy()), Step::ReadAgain);
+        let Step::Set(set) = watch.read(heavy()) else { panic!("it is another weight") };
+        assert_eq!(set[0].weight(), 2);
     }
 
     #[test]

@@ -30,6 +30,9 @@ use crate::{
 /// [[endpoint]]
 /// id = "payments-1"            # the address, when left out
 /// address = "127.0.0.1:40001"
+/// weight = 2                   # 1, when left out
+/// priority = 1                 # 0, when left out
+/// zone = "eu-1a"               # none, when left out
 ///
 /// [[endpoint]]
 /// address = "[::1]:40002"
@@ -41,7 +44,8 @@ use crate::{
 ///   list is a list too. (Whoever writes slower than that replaces the file by a rename.)
 /// - A file that is malformed, missing or without an endpoint, or that lists an id or an
 ///   address twice, gives a [`FileError`], once; the last good set stays.
-/// - It says [`Change::Reset`] only when the set differs, and never ends.
+/// - It says [`Change::Reset`] only when the set, a weight, a priority or a zone differs, and
+///   never ends.
 ///
 /// It is polled, not notified: that works on every file system and through the symbolic
 /// links of a mounted Kubernetes volume, where notifications go astray.
