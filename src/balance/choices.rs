@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::policy::{Candidates, LoadView, Member, Picker, Policy};
+use super::{
+    policy::{Candidates, LoadView, Member, Picker, Policy},
+    slow_start::handicap,
+};
 use crate::algo::p2c;
 
 /// Of two endpoints drawn at random the one with the lower latency times calls in flight: the
@@ -25,7 +28,7 @@ impl PeakEwma {
     /// table, which would cost the default policy a tenth of a pick.
     #[inline]
     pub(super) fn pick_from<C: Candidates + ?Sized>(among: &C) -> Option<usize> {
-        lesser(among, |load| load.peak_ewma())
+        lesser(among, |load| load.peak_ewma(|| among.draw()))
     }
 }
 
@@ -68,7 +71,7 @@ impl Picker for LeastRequest {
     fn pick(&self, among: &dyn Candidates) -> Option<usize> {
         lesser(among, |load| {
             let doubt = if load.is_doubted() { DOUBTED } else { 0.0 };
-            f64::from(load.in_flight()) + doubt
+            (f64::from(load.in_flight()) + 1.0) * handicap(load.share(), || among.draw()) + doubt
         })
     }
 }

@@ -22,12 +22,20 @@
 //! peak, so a stray failure is paid for over seconds. And when all fail, penalties that are
 //! multiples of the peers' costs multiply each other (2 s of failures at 200 calls/s: 10^18 s).
 //!
+//! **Slow at first** is an endpoint that joined others or came back (from ejection, or healthy
+//! again): it gets the share of its weight that it has by now ([`SlowStart`]), so that few calls
+//! meet cold caches and empty pools. It is not on probation: that
+//! is for one that failed, and is over after a few good answers, whatever the time. Where both hold,
+//! the doubt comes first. That an endpoint is slow at first is a bit of the word that says whether it
+//! is in doubt, so one that is neither costs a pick one look.
+//!
 //! What belongs together shares one atomic word, so a pick reads it without a lock and
 //! without a write. Each word stands alone: nothing is published through these atomics, so all
 //! orderings are relaxed.
 
 use std::time::{Duration, Instant};
 
+use super::slow_start::{SlowStart, handicap};
 use crate::{
     algo::ewma,
     endpoint::LoadReport,
@@ -37,7 +45,7 @@ use crate::{
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
 /// than it is, once, and fades from there as always.
 const TICK_MICROS: u32 = 16;
-const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
+pub(super) const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
 const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
 
 /// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
@@ -56,6 +64,10 @@ const FAILURE: u32 = 2;
 /// longest time until a healed endpoint is tried; a shorter one would spend too many attempts
 /// on an endpoint that hangs, each of which costs a whole timeout.
 const MAX_LEVEL: u32 = 7;
+/// In the half word of the level: it is slow at first.
+pub(super) const STARTING: u32 = 1 << 16;
+/// The rest of it.
+const LEVEL: u32 = STARTING - 1;
 
 /// A call that was given up after less than this part of the usual time says nothing. It also
 /// bounds what calls that are always given up at the same moment can make of a cost: five times
@@ -75,11 +87,15 @@ pub(super) struct Load {
     /// The share of the decay time that a tick is.
     fading: f64,
     /// The cost as `f32` seconds in the upper half, the tick of its sample in the lower.
-    sample: Padded<AtomicU64>,
+    pub(super) sample: Padded<AtomicU64>,
     /// How many calls wait for their heads, and the tick since which nothing has come.
     silence: AtomicU64,
-    /// The level of doubt, and the tick of the last failure that counted.
-    doubt: AtomicU64,
+    /// The level of doubt and whether it is slow at first, and the tick of the last failure that
+    /// counted.
+    pub(super) doubt: AtomicU64,
+    /// The tick since which it is slow at first, if it is.
+    pub(super) slow_since: AtomicU32,
+    pub(super) slow_start: SlowStart,
     in_flight: AtomicU32,
     /// What the server said of its own load; none of it before it has said something.
     report: Reported,
@@ -102,6 +118,8 @@ impl Load {
             sample: Padded(AtomicU64::new(0)),
             silence: AtomicU64::new(0),
             doubt: AtomicU64::new(0),
+            slow_since: AtomicU32::new(0),
+            slow_start: SlowStart::OFF,
             in_flight: AtomicU32::new(0),
             report: Reported::default(),
         };
@@ -112,15 +130,31 @@ impl Load {
 
     #[cfg(test)]
     fn get(&self, now: Instant) -> f64 {
-        self.get_at(self.tick(now))
+        self.get_at(self.tick(now), || u64::MAX)
     }
 
-    /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at.
+    /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at. A draw is
+    /// only taken of one that is slow at first.
     #[inline]
-    pub(super) fn get_at(&self, now: u32) -> f64 {
+    pub(super) fn get_at(&self, now: u32, draw: impl FnOnce() -> u64) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let load = self.latency_at(now) * (f64::from(in_flight) + 1.0);
-        if self.is_doubted_at(now) { load + DOUBTED } else { load }
+        let (standing, tick) = unpack(self.doubt.load(Ordering::Relaxed));
+        if standing == 0 { load } else { self.reserved(load, standing, tick, now, draw) }
+    }
+
+    /// The load of one in doubt or slow at first.
+    #[cold]
+    fn reserved(
+        &self,
+        load: f64,
+        standing: u32,
+        tick: u32,
+        now: u32,
+        draw: impl FnOnce() -> u64,
+    ) -> f64 {
+        let doubted = if self.doubts(standing, tick, now) { DOUBTED } else { 0.0 };
+        load * handicap(self.share_of(standing, now), draw) + doubted
     }
 
     /// What the next answer is expected to take, in seconds.
@@ -222,16 +256,26 @@ impl Load {
     /// A call that began then has failed.
     pub(super) fn failed(&self, began: Instant, now: Instant) {
         let (began, tick) = (self.tick(began), self.tick(now));
-        update(&self.doubt, |level, since| {
+        update(&self.doubt, |standing, since| {
+            let (slow, level) = (standing & STARTING, standing & LEVEL);
             let counts = level == 0 || is_after(began, since);
-            counts.then(|| ((level + FAILURE).min(MAX_LEVEL), tick))
+            counts.then(|| ((level + FAILURE).min(MAX_LEVEL) | slow, tick))
         });
     }
 
     /// A call that began then has ended well.
     pub(super) fn succeeded(&self, began: Instant) {
-        update(&self.doubt, |level, since| {
-            (level > 0 && is_after(self.tick(began), since)).then(|| (level - 1, since))
+        update(&self.doubt, |standing, since| {
+            if standing == 0 {
+                return None;
+            }
+            let (slow, level) = (standing & STARTING, standing & LEVEL);
+            if level > 0 && is_after(self.tick(began), since) {
+                return Some(((level - 1) | slow, since));
+            }
+            // Its start is over: from now on a look is enough again.
+            let started = slow != 0 && self.share_of(standing, self.tick(began)) >= 1.0;
+            started.then_some((level, since))
         });
     }
 
@@ -262,7 +306,12 @@ impl Load {
 
     #[inline]
     pub(super) fn is_doubted_at(&self, now: u32) -> bool {
-        let (level, tick) = unpack(self.doubt.load(Ordering::Relaxed));
+        let (standing, tick) = unpack(self.doubt.load(Ordering::Relaxed));
+        standing != 0 && self.doubts(standing, tick, now)
+    }
+
+    fn doubts(&self, standing: u32, tick: u32, now: u32) -> bool {
+        let level = standing & LEVEL;
         level > 0 && (since(tick, now) < doubt(level) || self.awaited() > 0)
     }
 
@@ -278,7 +327,7 @@ impl Load {
 
 /// How many ticks after `tick` it is `now`.
 #[inline]
-const fn since(tick: u32, now: u32) -> u32 {
+pub(super) const fn since(tick: u32, now: u32) -> u32 {
     let ticks = now.wrapping_sub(tick);
     if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks }
 }
@@ -295,7 +344,7 @@ const fn is_after(a: u32, b: u32) -> bool {
 }
 
 /// Changes the two halves of a word together, if there is anything to change.
-fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
+pub(super) fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
     let mut seen = word.load(Ordering::Relaxed);
     loop {
         let (high, low) = unpack(seen);
@@ -312,11 +361,11 @@ const fn pack(high: u32, low: u32) -> u64 {
     (high as u64) << 32 | low as u64
 }
 
-const fn unpack(word: u64) -> (u32, u32) {
+pub(super) const fn unpack(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
 }
 
-fn pack_cost(cost: f64, tick: u32) -> u64 {
+pub(super) fn pack_cost(cost: f64, tick: u32) -> u64 {
     pack((cost as f32).to_bits(), tick)
 }
 
@@ -440,6 +489,40 @@ mod tests {
             load.end();
             now += 2 * MS;
         }
+    }
+
+    #[test]
+    fn one_that_joins_has_its_share_when_the_window_is_over() {
+        let start = crate::time::now();
+        let second = 1000 * MS;
+        let load = Load::new(start, TAU, Some(0.005), start).with_slow_start(SlowStart::default());
+        let full = load.cost(start);
+        load.starts_slowly(start);
+        for (age, share) in [(0, 0.1), (3, 0.1), (6, 0.2), (15, 0.5), (27, 0.9), (30, 1.0)] {
+            let now = start + age * second;
+            load.observe(5 * MS, now);
+            assert!((full / load.get(now) - share).abs() < 1e-3, "{age}: {}", load.get(now));
+        }
+        assert!(load.is_slow_at_first());
+        load.succeeded(start + 30 * second);
+        assert!(!load.is_slow_at_first());
+    }
+
+    #[test]
+    fn doubt_comes_before_the_slow_start_and_does_not_end_it() {
+        let now = crate::time::now();
+        let load = Load::new(now, TAU, Some(0.005), now).with_slow_start(SlowStart::default());
+        load.starts_slowly(now);
+        load.failed(now, now);
+        assert!(load.is_doubted(now) && load.get(now) > 1e5);
+        let later = now + 200 * MS;
+        for _ in 0..2 {
+            assert!(!load.is_doubted(later));
+            load.succeeded(later);
+        }
+        assert!((load.share_at(load.tick(later)) - 0.1).abs() < 1e-9);
+        load.returned(Some(0.002), later + 10_000 * MS);
+        assert!((load.get(later + 10_000 * MS) - 0.02).abs() < 1e-6);
     }
 
     #[test]

@@ -89,6 +89,8 @@ mod config;
 #[cfg(feature = "testing")]
 mod decision;
 mod driver;
+mod eject;
+mod ejector;
 mod error;
 mod future;
 mod load;
@@ -99,6 +101,7 @@ mod policy;
 mod roster;
 mod round_robin;
 mod service;
+mod slow_start;
 mod snapshot;
 
 pub use self::{
@@ -106,12 +109,19 @@ pub use self::{
     config::{
         BalanceConfig, DEFAULT_EMPTY_WAIT, DEFAULT_PANIC_THRESHOLD, InvalidBalance, MAX_SET_ASIDE,
     },
+    eject::{
+        Action, Consecutive, DEFAULT_EJECTION_INTERVAL, DEFAULT_EJECTION_TIME,
+        DEFAULT_MAX_EJECTED_PERCENT, Ejection, EjectionConfig, EjectionState, Evidence,
+        FailurePercentage, FailureRate, Host, InvalidEjection, LONGEST_EJECTION, Latency, Outlier,
+        Ruling, SuccessRate, Tally,
+    },
     error::{AtEndpoint, NoEndpoint, OutsideRuntime},
     future::BalanceFuture,
     node::{EndpointStatus, Held},
     policy::{Candidates, LoadView, Member, Picker, Policy},
     round_robin::RoundRobin,
     service::Balance,
+    slow_start::{DEFAULT_SLOW_START, SlowStart},
 };
 #[cfg(feature = "testing")]
 pub(crate) use self::{decision::Decision, node::Node};

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{config::MAX_SET_ASIDE, load::Load};
+use super::{
+    config::MAX_SET_ASIDE,
+    eject::{Counts, Ejection, Origin},
+    load::Load,
+};
 use crate::{
     call::{Asked, Target},
     classify::{Blame, Pushback, Sent, Settle, Verdict},
@@ -23,6 +27,8 @@ pub(crate) struct Node<S, G> {
     pub(crate) service: S,
     pub(super) gate: G,
     pub(super) load: Load,
+    /// What ejection looks at, if it does.
+    pub(super) counts: Option<Counts>,
     epoch: Instant,
     /// Until when it asked to be left alone, in nanoseconds after the epoch; 0 is not at all.
     /// Relaxed: it stands alone.
@@ -32,7 +38,13 @@ pub(crate) struct Node<S, G> {
 impl<S, G> Node<S, G> {
     pub(super) fn new(endpoint: Endpoint, service: S, gate: G, load: Load, epoch: Instant) -> Self {
         let key = EndpointKey::unique();
-        Self { key, endpoint, service, gate, load, epoch, set_aside: AtomicU64::new(0) }
+        let set_aside = AtomicU64::new(0);
+        Self { key, endpoint, service, gate, load, counts: None, epoch, set_aside }
+    }
+
+    pub(super) fn with_counts(mut self, counts: Option<Counts>) -> Self {
+        self.counts = counts;
+        self
     }
 
     pub(super) fn target(&self) -> Target {
@@ -82,7 +94,11 @@ impl<S, G> Node<S, G> {
             }
         }
         if Sign::of(verdict) == Sign::Good {
-            self.load.observe_at(now.saturating_duration_since(began), tick);
+            let took = now.saturating_duration_since(began);
+            self.load.observe_at(took, tick);
+            if let Some(counts) = &self.counts {
+                counts.took(took);
+            }
         }
         // A wish that comes with a failure is the endpoint's. With any other answer it is about
         // that one request (a 409 to a key whose first call still runs).
@@ -93,6 +109,19 @@ impl<S, G> Node<S, G> {
 
     /// What became of it is known, to the end of its body: one that breaks off is a failure too.
     pub(crate) fn settled(&self, verdict: Verdict, began: Instant, now: impl FnOnce() -> Instant) {
+        self.settled_by(verdict, Origin::Answer, began, now);
+    }
+
+    fn settled_by(
+        &self,
+        verdict: Verdict,
+        origin: Origin,
+        began: Instant,
+        now: impl FnOnce() -> Instant,
+    ) {
+        if let Some(counts) = &self.counts {
+            counts.count(verdict, origin);
+        }
         match Sign::of(verdict) {
             Sign::Good => self.load.succeeded(began),
             Sign::Bad => self.load.failed(began, now()),
@@ -106,6 +135,9 @@ impl<S, G> Node<S, G> {
         if Asked::dropped_at(deadline, now).is_failure() {
             // Cut off by our own deadline.
             self.load.failed(began, now);
+            if let Some(counts) = &self.counts {
+                counts.count(Verdict::TIMED_OUT, Origin::Local);
+            }
         } else {
             // Given up by the caller, or the loser of a race. That is no failure, but it would
             // have taken longer.
@@ -150,7 +182,8 @@ pub struct Held<S, G: Gate> {
     permit: G::Permit,
     deadline: Option<Instant>,
     began: Instant,
-    answered: bool,
+    /// None while nothing has come.
+    answered: Option<Origin>,
 }
 
 impl<S, G: Gate> Held<S, G> {
@@ -161,7 +194,7 @@ impl<S, G: Gate> Held<S, G> {
         began: Instant,
     ) -> Self {
         node.begin(began);
-        Self { node, permit, deadline: asked.deadline, began, answered: false }
+        Self { node, permit, deadline: asked.deadline, began, answered: None }
     }
 
     pub(crate) fn node(&self) -> &Node<S, G> {
@@ -181,14 +214,21 @@ impl<S, G: Gate> Held<S, G> {
         verdict: Verdict,
         report: impl FnOnce() -> Option<LoadReport>,
     ) {
-        self.answered = true;
+        self.answered = Some(Origin::Answer);
         self.node.answered(verdict, report, self.began, now());
+    }
+
+    /// There will be no answer.
+    pub(super) fn failed(&mut self, verdict: Verdict) {
+        self.answered = Some(Origin::Local);
+        self.node.answered(verdict, || None, self.began, now());
     }
 }
 
 impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
-        self.node.settled(verdict, self.began, now);
+        let origin = self.answered.unwrap_or(Origin::Local);
+        self.node.settled_by(verdict, origin, self.began, now);
         self.permit.settle(verdict);
     }
 }
@@ -203,7 +243,7 @@ impl<S, G: Gate> fmt::Debug for Held<S, G> {
 impl<S, G: Gate> Drop for Held<S, G> {
     fn drop(&mut self) {
         self.node.end();
-        if !self.answered {
+        if self.answered.is_none() {
             self.node.given_up(self.deadline, self.began, now());
         }
     }
@@ -221,6 +261,10 @@ pub struct EndpointStatus {
     pub health: Health,
     /// Whether its gate is likely to admit a call.
     pub open: bool,
+    /// Since when, until when, by which test and with which numbers it is ejected, if it is.
+    pub ejected: Option<Ejection>,
+    /// Which share of its weight it has: less than 1 while it starts slowly.
+    pub share: f64,
     /// Until when it asked to be left alone.
     pub set_aside_until: Option<Instant>,
     /// What its next answer is expected to take.

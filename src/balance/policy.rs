@@ -130,10 +130,18 @@ impl<'a> LoadView<'a> {
         self.load.is_doubted_at(self.tick)
     }
 
+    /// Which share of its weight it has: less than 1 while it [starts
+    /// slowly](super::SlowStart). To divide a load by, or to multiply a weight with.
+    #[inline]
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.load.share_at(self.tick)
+    }
+
     /// What [`PeakEwma`](super::PeakEwma) compares.
     #[inline]
-    pub(super) fn peak_ewma(&self) -> f64 {
-        self.load.get_at(self.tick)
+    pub(super) fn peak_ewma(&self, draw: impl FnOnce() -> u64) -> f64 {
+        self.load.get_at(self.tick, draw)
     }
 }
 

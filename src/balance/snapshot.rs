@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     choices::PeakEwma,
+    eject::Ejection,
     node::{EndpointStatus, Node},
     policy::{self, Candidates, LoadView, Picker, Policy},
 };
@@ -20,6 +21,8 @@ pub(super) struct Snapshot<S, G> {
     pub(super) members: Vec<Member<S, G>>,
     /// Of some, the first check is under way. Kept, as a call has no time to count.
     pub(super) awaited: bool,
+    /// Those that are ejected, in no order.
+    ejected: Vec<(EndpointKey, Ejection)>,
     /// None for the default policy, which is called directly.
     picker: Option<Arc<dyn Picker>>,
 }
@@ -29,17 +32,19 @@ pub(super) struct Snapshot<S, G> {
 pub(super) struct Member<S, G> {
     pub(super) node: Arc<Node<S, G>>,
     pub(super) health: Health,
+    /// Whether it may be called, as far as the driver knows: not unhealthy and not ejected.
+    pub(super) eligible: bool,
 }
 
 impl<S, G> Clone for Member<S, G> {
     fn clone(&self) -> Self {
-        Self { node: Arc::clone(&self.node), health: self.health }
+        Self { node: Arc::clone(&self.node), health: self.health, eligible: self.eligible }
     }
 }
 
 impl<S, G> Default for Snapshot<S, G> {
     fn default() -> Self {
-        Self { version: 0, members: Vec::new(), awaited: false, picker: None }
+        Self { version: 0, members: Vec::new(), awaited: false, ejected: Vec::new(), picker: None }
     }
 }
 
@@ -48,6 +53,7 @@ impl<S, G> Snapshot<S, G> {
     pub(super) fn new(
         version: u64,
         members: Vec<Member<S, G>>,
+        ejected: Vec<(EndpointKey, Ejection)>,
         policy: Option<&dyn Policy>,
         now: Instant,
     ) -> Self {
@@ -56,7 +62,7 @@ impl<S, G> Snapshot<S, G> {
             let views: Vec<_> = members.iter().map(|member| member.view(now)).collect();
             policy.picker(&views)
         });
-        Self { version, members, awaited, picker }
+        Self { version, members, awaited, ejected, picker }
     }
 }
 
@@ -146,12 +152,18 @@ impl<S, G: Gate> Snapshot<S, G> {
         Some(costs[(count - 1) / 2])
     }
 
+    fn ejection(&self, key: EndpointKey) -> Option<Ejection> {
+        self.ejected.iter().find(|(ejected, _)| *ejected == key).map(|&(_, ejection)| ejection)
+    }
+
     pub(super) fn statuses(&self, now: Instant) -> Vec<EndpointStatus> {
         let status = |member: &Member<S, G>| EndpointStatus {
             endpoint: member.node.endpoint.clone(),
             key: member.node.key,
             health: member.health,
             open: member.node.gate.is_open(now),
+            ejected: self.ejection(member.node.key),
+            share: member.node.load.share_at(member.node.load.tick(now)),
             set_aside_until: member.node.set_aside_until(now),
             cost: std::time::Duration::try_from_secs_f64(member.node.load.cost(now))
                 .unwrap_or_default(),
@@ -231,6 +243,6 @@ impl<S, G> Member<S, G> {
 
 impl<S, G: Gate> Member<S, G> {
     fn is_eligible(&self, now: Instant) -> bool {
-        self.health.is_eligible() && self.node.gate.is_open(now)
+        self.eligible && self.node.gate.is_open(now)
     }
 }

@@ -170,6 +170,32 @@ fn emit(event: &Event<'_>) {
             address = tracing::field::display(endpoint.address()),
             error = *error,
         ),
+        Event::Outlier { action: "ejected", .. } => outlier(event),
+        Event::Outlier {
+            endpoint, by, action, calls, failures, measured, usual, limit, ..
+        } => event!(
+            INFO,
+            "buttress.outlier",
+            "an endpoint does worse than its peers, and stays",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+            by = by,
+            action = action,
+            calls = i64::from(*calls),
+            failures = i64::from(*failures),
+            measured = measured,
+            usual = *usual,
+            limit = limit,
+        ),
+        Event::EjectionEnded { endpoint, by, reason } => event!(
+            INFO,
+            "buttress.ejection.ended",
+            "an ejected endpoint is back",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+            by = by,
+            reason = reason,
+        ),
         Event::Panic(true) => {
             event!(WARN, "buttress.panic.began", "too few endpoints are eligible; all are used",)
         }
@@ -240,6 +266,40 @@ fn breaker(
             open_for_ms = open_for_ms,
         );
     }
+}
+
+fn outlier(event: &Event<'_>) {
+    let Event::Outlier {
+        endpoint,
+        by,
+        action,
+        ejected_for,
+        times,
+        calls,
+        failures,
+        measured,
+        usual,
+        limit,
+    } = event
+    else {
+        return;
+    };
+    event!(
+        WARN,
+        "buttress.outlier",
+        "an endpoint does worse than its peers, and is ejected",
+        endpoint = endpoint.id(),
+        address = tracing::field::display(endpoint.address()),
+        by = by,
+        action = action,
+        ejected_for_ms = ejected_for.map(millis),
+        times = i64::from(*times),
+        calls = i64::from(*calls),
+        failures = i64::from(*failures),
+        measured = measured,
+        usual = *usual,
+        limit = limit,
+    );
 }
 
 fn health_changed(endpoint: &Endpoint, health: Health) {

@@ -1,0 +1,57 @@
+//! Ejection: an endpoint that does worse than its peers is left alone for a while.
+//!
+//! A breaker sees one endpoint and opens when half of its calls fail. What it can't see is the
+//! endpoint that fails a tenth of them while its peers fail none: that takes a comparison. Here all
+//! endpoints are looked at together, every ten seconds, by the task that publishes the snapshots;
+//! a call only counts.
+//!
+//! ```text
+//!            an outlier, and the cap allows it                 30 s × times, at most 300 s
+//!  in ──────────────────────────────────────────► ejected ─────────────────────────────────► in,
+//!   ▲                                                                         slowly at first │
+//!   └─────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! [`EjectionConfig::new`] compares [failure rates](FailureRate): an endpoint is an outlier when as
+//! many failures as it had would be a coincidence of one in a thousand sweeps if it were like its
+//! peers, and its rate is two points above theirs. [`EjectionConfig::envoy`] and
+//! [`EjectionConfig::grpc`] do what these do, for those who move from there with their numbers.
+//!
+//! # What counts
+//!
+//! Every attempt counts for the endpoint that it went to, one whose failure a retry made good as
+//! well. [`Blame`](crate::classify::Blame) decides: a call that its caller gave up and a request that
+//! was wrong say nothing of the endpoint, and neither does a limit that the service as a whole has
+//! (429): it says how much was sent.
+//!
+//! # What else keeps an endpoint out, and who wins
+//!
+//! 1. One that has left gets nothing new, and finishes what it has.
+//! 2. One that the active check found unhealthy is out, whatever its calls say.
+//! 3. One that is ejected is out until its time is over. A check that finds it healthy again may
+//!    shorten that to the first ejection time; it does not end it, since a health page says little of
+//!    the calls. (In Envoy it ends it, and so it does in [`EjectionConfig::envoy`].)
+//! 4. One whose breaker is open is out until that lets calls try. A check may make it try sooner.
+//! 5. One in doubt, after a failure a short while ago, is taken when no other can be.
+//!
+//! The cap counts the unhealthy ones as well: ejection is never what leaves too few. If too few
+//! are left all the same, the panic mode of [the balancer](super) uses all of them.
+
+mod config;
+mod counts;
+mod ejection;
+mod judge;
+mod rules;
+mod state;
+
+pub(super) use self::counts::{Alarm, Counts, Origin};
+pub use self::{
+    config::{
+        DEFAULT_EJECTION_INTERVAL, DEFAULT_EJECTION_TIME, DEFAULT_MAX_EJECTED_PERCENT,
+        EjectionConfig, InvalidEjection, LONGEST_EJECTION,
+    },
+    counts::Tally,
+    ejection::{Action, Ejection, Evidence, Outlier, Ruling},
+    rules::{Consecutive, FailurePercentage, FailureRate, Latency, SuccessRate},
+    state::{EjectionState, Host},
+};
