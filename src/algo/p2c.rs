@@ -12,11 +12,24 @@ pub fn pick(
     count: usize,
     fit: impl Fn(usize) -> bool,
     load: impl Fn(usize) -> f64,
-    mut draw: impl FnMut() -> u64,
+    draw: impl FnMut() -> u64,
 ) -> Option<usize> {
+    pick_and_weigh(count, fit, load, draw).map(|(at, _)| at)
+}
+
+/// As [`pick`], with the load of the one that was picked.
+#[inline]
+pub fn pick_and_weigh(
+    count: usize,
+    fit: impl Fn(usize) -> bool,
+    load: impl Fn(usize) -> f64,
+    mut draw: impl FnMut() -> u64,
+) -> Option<(usize, f64)> {
     let (first, second) = two(count, &fit, &mut draw)?;
-    match second {
-        Some(second) if load(second) < load(first) => Some(second),
+    let loaded = |at| (at, load(at));
+    let first = loaded(first);
+    match second.map(loaded) {
+        Some(second) if second.1 < first.1 => Some(second),
         _ => Some(first),
     }
 }

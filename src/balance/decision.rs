@@ -18,6 +18,9 @@ use crate::{
 /// A service that nobody calls.
 type Nothing = fn(&Endpoint);
 
+/// The endpoint that was picked, and its gate's permit.
+pub(crate) type Admitted<G> = (Arc<Node<(), G>>, <G as Gate>::Permit);
+
 /// One balancer's decisions.
 pub(crate) struct Decision<G, N> {
     shared: Shared<(), G>,
@@ -39,11 +42,7 @@ impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
     }
 
     /// The endpoint of one attempt and its gate's permit; none if there is none to be had now.
-    pub(crate) fn pick(
-        &mut self,
-        words: &Words,
-        now: Instant,
-    ) -> Option<(Arc<Node<(), G>>, G::Permit)> {
+    pub(crate) fn pick(&mut self, words: &Words, now: Instant) -> Option<Admitted<G>> {
         let due = self.roster.due().is_some_and(|at| at <= now);
         if due || self.shared.alarm.is_raised() {
             if let Some(snapshot) = self.roster.on_time(&self.shared, now) {

@@ -24,10 +24,9 @@
 //!
 //! **Slow at first** is an endpoint that joined others or came back (from ejection, or healthy
 //! again): it gets the share of its weight that it has by now ([`SlowStart`]), so that few calls
-//! meet cold caches and empty pools. It is not on probation: that
-//! is for one that failed, and is over after a few good answers, whatever the time. Where both hold,
-//! the doubt comes first. That an endpoint is slow at first is a bit of the word that says whether it
-//! is in doubt, so one that is neither costs a pick one look.
+//! meet cold caches and empty pools. It is not on probation: that is for one that failed, and is
+//! over after a few good answers, whatever the time. Where both hold, the doubt comes first. Both
+//! are said by one word ([`Standing`]), so an endpoint that is neither costs a pick one look.
 //!
 //! What belongs together shares one atomic word, so a pick reads it without a lock and
 //! without a write. Each word stands alone: nothing is published through these atomics, so all
@@ -35,18 +34,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::slow_start::{SlowStart, handicap};
+use super::{recent::Usual, slow_start::SlowStart, standing::Standing};
 use crate::{
     algo::ewma,
     endpoint::LoadReport,
-    sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Padded},
+    sync::{AtomicU32, AtomicU64, Ordering, Padded},
 };
 
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
 /// than it is, once, and fades from there as always.
-const TICK_MICROS: u32 = 16;
+pub(super) const TICK_MICROS: u32 = 16;
 pub(super) const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
-const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
+pub(super) const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
 
 /// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
 /// a second. Not more, or an old cost would look fresh for hours.
@@ -55,31 +54,21 @@ const MAX_AHEAD: u32 = 1 << 16;
 /// The cost of an endpoint of which nothing is known, where nothing is known of others either.
 const UNKNOWN_COST: f64 = 0.001;
 
-/// For how many ticks an endpoint is in doubt at level 1: 100 ms; it doubles with each level.
-const DOUBT: u32 = 100_000 / TICK_MICROS;
-/// What a failure adds to the level; a good answer takes 1. So an endpoint that fails more
-/// than a third of its calls rises, and is left with a call every few seconds.
-const FAILURE: u32 = 2;
-/// The highest level: a doubt of 6.4 s, about as long as a breaker is open at first. It is the
-/// longest time until a healed endpoint is tried; a shorter one would spend too many attempts
-/// on an endpoint that hangs, each of which costs a whole timeout.
-const MAX_LEVEL: u32 = 7;
-/// In the half word of the level: it is slow at first.
-pub(super) const STARTING: u32 = 1 << 16;
-/// The rest of it.
-const LEVEL: u32 = STARTING - 1;
-
 /// A call that was given up after less than this part of the usual time says nothing. It also
 /// bounds what calls that are always given up at the same moment can make of a cost: five times
 /// of that moment.
 const TELLING: f64 = 4.0;
 
-/// Of so many answers one is looked at for a report, until one had one.
-const LOOKED_AT: u32 = 64;
+/// How fast a server's report gets old, in seconds: 200 and 500 ms do as well in the ramp of
+/// [`docs::balancing`](crate::docs::balancing).
+const REPORT_DECAY: f64 = 0.3;
 
-/// Added to the load of an endpoint in doubt: more than any load, and little enough that an
-/// `f64` still tells two such loads apart.
-const DOUBTED: f64 = 1e6;
+/// An endpoint that is so many times as slow as is usual is slow for another reason than its queue.
+/// Of requests whose size is normal with a deviation as large as the mean, one in a hundred
+/// takes 2.6 times the mean.
+const SLOW: f64 = 4.0;
+/// The fourth root of [`SLOW`].
+const SLOW_ROOT: f64 = std::f64::consts::SQRT_2;
 
 #[derive(Debug)]
 pub(super) struct Load {
@@ -87,15 +76,11 @@ pub(super) struct Load {
     /// The share of the decay time that a tick is.
     fading: f64,
     /// The cost as `f32` seconds in the upper half, the tick of its sample in the lower.
-    pub(super) sample: Padded<AtomicU64>,
+    sample: Padded<AtomicU64>,
     /// How many calls wait for their heads, and the tick since which nothing has come.
     silence: AtomicU64,
-    /// The level of doubt and whether it is slow at first, and the tick of the last failure that
-    /// counted.
-    pub(super) doubt: AtomicU64,
-    /// The tick since which it is slow at first, if it is.
-    pub(super) slow_since: AtomicU32,
-    pub(super) slow_start: SlowStart,
+    /// What stands against it.
+    standing: Standing,
     in_flight: AtomicU32,
     /// What the server said of its own load; none of it before it has said something.
     report: Reported,
@@ -104,9 +89,12 @@ pub(super) struct Load {
 /// The server's words on itself, each with the tick at which it came.
 #[derive(Debug, Default)]
 struct Reported {
-    heard: AtomicBool,
+    /// An `f32`, and the tick.
     in_flight: AtomicU64,
+    /// An `f32`, and the tick.
     utilization: AtomicU64,
+    /// Requests a second, and failures a second, each an `f32`.
+    rates: AtomicU64,
 }
 
 impl Load {
@@ -117,9 +105,7 @@ impl Load {
             fading: TICK_SECONDS / decay.as_secs_f64(),
             sample: Padded(AtomicU64::new(0)),
             silence: AtomicU64::new(0),
-            doubt: AtomicU64::new(0),
-            slow_since: AtomicU32::new(0),
-            slow_start: SlowStart::OFF,
+            standing: Standing::new(),
             in_flight: AtomicU32::new(0),
             report: Reported::default(),
         };
@@ -139,28 +125,41 @@ impl Load {
     pub(super) fn get_at(&self, now: u32, draw: impl FnOnce() -> u64) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let load = self.latency_at(now) * (f64::from(in_flight) + 1.0);
-        let (standing, tick) = unpack(self.doubt.load(Ordering::Relaxed));
-        if standing == 0 { load } else { self.reserved(load, standing, tick, now, draw) }
-    }
-
-    /// The load of one in doubt or slow at first.
-    #[cold]
-    fn reserved(
-        &self,
-        load: f64,
-        standing: u32,
-        tick: u32,
-        now: u32,
-        draw: impl FnOnce() -> u64,
-    ) -> f64 {
-        let doubted = if self.doubts(standing, tick, now) { DOUBTED } else { 0.0 };
-        load * handicap(self.share_of(standing, now), draw) + doubted
+        self.standing.weigh(load, || self.awaited() > 0, now, draw)
     }
 
     /// What the next answer is expected to take, in seconds.
     #[inline]
     pub(super) fn latency_at(&self, now: u32) -> f64 {
         self.cost_at(now).max(self.silence_at(now))
+    }
+
+    /// What a pick compares where servers report.
+    ///
+    /// A report is true when it is made, and true no more some hundred milliseconds later, when
+    /// others have sent their calls there: the older it is, the nearer the endpoint is to what is
+    /// usual. It counts for nothing where this client alone has more in flight.
+    ///
+    /// That counts the queue, but not how fast it moves. The latency tells, but has the queue in
+    /// it already, and the size of one's own requests: so its fourth root counts, up to
+    /// [`SLOW`] times the usual latency, and all of what is beyond that: whoever is so slow
+    /// for another reason (a far network, a lock) has a short queue for the very reason that
+    /// it is not sent anything. Silence counts in full.
+    pub(super) fn reported_at(&self, usual: Usual, now: u32, draw: impl FnOnce() -> u64) -> f64 {
+        let (said, tick) = unpack(self.report.in_flight.load(Ordering::Relaxed));
+        let mut queue = usual.in_flight;
+        if tick != 0 {
+            let age = f64::from(since(tick, now)) * TICK_SECONDS;
+            queue += (f64::from(f32::from_bits(said)) - queue) * ewma::kept(age / REPORT_DECAY);
+        }
+        let queue = queue.max(f64::from(self.in_flight.load(Ordering::Relaxed)));
+        // Not faded: what is usual isn't either.
+        let cost = unpack_cost(self.sample.load(Ordering::Relaxed)).0;
+        let ratio = cost / usual.latency.max(f64::MIN_POSITIVE);
+        let slow = ratio.sqrt().sqrt().max(ratio * SLOW_ROOT / SLOW);
+        let silent = (self.silence_at(now) / cost.max(f64::MIN_POSITIVE)).max(1.0);
+        let load = (queue + 1.0) * slow * silent;
+        self.standing.weigh(load, || self.awaited() > 0, now, draw)
     }
 
     /// The cost of an answer alone, in seconds.
@@ -186,6 +185,12 @@ impl Load {
         update(&self.silence, |awaited, since| {
             Some((awaited.saturating_add(1), if awaited == 0 { tick } else { since }))
         });
+        if self.report.in_flight.load(Ordering::Relaxed) != 0 {
+            // One more than it said. So a report draws as many calls as it has room for.
+            update(&self.report.in_flight, |said, tick| {
+                Some(((f32::from_bits(said) + 1.0).to_bits(), tick))
+            });
+        }
     }
 
     /// Its head has come, or never will.
@@ -197,26 +202,31 @@ impl Load {
         update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
     }
 
-    /// Whether to look for the server's own report in an answer that comes at this tick: in each,
-    /// once there was one. Until then in one of 64, by the clock, since a service that sends none
-    /// should not pay for those that do.
-    #[inline]
-    pub(super) fn listens(&self, tick: u32) -> bool {
-        tick % LOOKED_AT == 0 || self.report.heard.load(Ordering::Relaxed)
-    }
-
     /// The server has said how busy it is.
     pub(super) fn reported(&self, report: &LoadReport, tick: u32) {
-        let Reported { heard, in_flight, utilization } = &self.report;
-        if report.is_empty() {
-            return;
-        }
-        heard.store(true, Ordering::Relaxed);
+        let Reported { in_flight, utilization, rates } = &self.report;
         for (word, value) in [(in_flight, report.in_flight), (utilization, report.utilization)] {
             if let Some(value) = value {
-                word.store(pack(value.to_bits(), tick), Ordering::Relaxed);
+                word.store(pack(value.to_bits(), tick.max(1)), Ordering::Relaxed);
             }
         }
+        if let Some(rate) = report.rate {
+            let errors = report.errors.unwrap_or_default();
+            rates.store(pack(rate.to_bits(), errors.to_bits()), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn said_in_flight(&self, now: u32) -> Option<(f32, Duration)> {
+        said(&self.report.in_flight, now)
+    }
+
+    pub(super) fn said_utilization(&self, now: u32) -> Option<(f32, Duration)> {
+        said(&self.report.utilization, now)
+    }
+
+    pub(super) fn said_rates(&self) -> (f32, f32) {
+        let (rate, errors) = unpack(self.report.rates.load(Ordering::Relaxed));
+        (f32::from_bits(rate), f32::from_bits(errors))
     }
 
     /// It is in flight no more.
@@ -255,28 +265,43 @@ impl Load {
 
     /// A call that began then has failed.
     pub(super) fn failed(&self, began: Instant, now: Instant) {
-        let (began, tick) = (self.tick(began), self.tick(now));
-        update(&self.doubt, |standing, since| {
-            let (slow, level) = (standing & STARTING, standing & LEVEL);
-            let counts = level == 0 || is_after(began, since);
-            counts.then(|| ((level + FAILURE).min(MAX_LEVEL) | slow, tick))
-        });
+        self.standing.failed(self.tick(began), self.tick(now));
     }
 
     /// A call that began then has ended well.
     pub(super) fn succeeded(&self, began: Instant) {
-        update(&self.doubt, |standing, since| {
-            if standing == 0 {
-                return None;
-            }
-            let (slow, level) = (standing & STARTING, standing & LEVEL);
-            if level > 0 && is_after(self.tick(began), since) {
-                return Some(((level - 1) | slow, since));
-            }
-            // Its start is over: from now on a look is enough again.
-            let started = slow != 0 && self.share_of(standing, self.tick(began)) >= 1.0;
-            started.then_some((level, since))
-        });
+        self.standing.succeeded(|| self.tick(began));
+    }
+
+    /// With this start for one that joins others or comes back.
+    pub(super) fn with_slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.standing = self.standing.with_slow_start(slow_start);
+        self
+    }
+
+    /// Which share of its weight it has: less than 1 while it is slow at first.
+    #[inline]
+    pub(super) fn share_at(&self, now: u32) -> f64 {
+        self.standing.share(now)
+    }
+
+    /// It has joined others, or is eligible again: it is slow at first.
+    pub(super) fn starts_slowly(&self, now: Instant) {
+        self.standing.start(self.tick(now));
+    }
+
+    /// Whether it is slow at first, or still marked as that.
+    pub(super) fn is_slow_at_first(&self) -> bool {
+        self.standing.is_starting()
+    }
+
+    /// It is back after it was left alone. What is known of it is old: it costs what its peers
+    /// cost, nobody doubts it, and it is slow at first.
+    pub(super) fn returned(&self, peers: Option<f64>, now: Instant) {
+        let cost = peers.unwrap_or_else(|| self.cost(now));
+        self.sample.store(pack_cost(cost, self.tick(now)), Ordering::Relaxed);
+        self.standing.acquit();
+        self.starts_slowly(now);
     }
 
     /// How many calls wait for their heads.
@@ -306,13 +331,7 @@ impl Load {
 
     #[inline]
     pub(super) fn is_doubted_at(&self, now: u32) -> bool {
-        let (standing, tick) = unpack(self.doubt.load(Ordering::Relaxed));
-        standing != 0 && self.doubts(standing, tick, now)
-    }
-
-    fn doubts(&self, standing: u32, tick: u32, now: u32) -> bool {
-        let level = standing & LEVEL;
-        level > 0 && (since(tick, now) < doubt(level) || self.awaited() > 0)
+        self.standing.is_doubted(|| self.awaited() > 0, now)
     }
 
     /// The time of the words. It is the same for all endpoints of a balancer.
@@ -332,15 +351,16 @@ pub(super) const fn since(tick: u32, now: u32) -> u32 {
     if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks }
 }
 
-/// For how many ticks an endpoint is in doubt at a level above 0.
-const fn doubt(level: u32) -> u32 {
-    let level = level.saturating_sub(1);
-    DOUBT << if level < MAX_LEVEL { level } else { MAX_LEVEL - 1 }
+/// Whether tick `a` is after `b`, across the wrap.
+pub(super) const fn is_after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
 }
 
-/// Whether tick `a` is after `b`, across the wrap.
-const fn is_after(a: u32, b: u32) -> bool {
-    (a.wrapping_sub(b) as i32) > 0
+/// A value that a server has said, and how long ago; a tick of 0 is never.
+fn said(word: &AtomicU64, now: u32) -> Option<(f32, Duration)> {
+    let (value, tick) = unpack(word.load(Ordering::Relaxed));
+    let age = Duration::from_micros(u64::from(since(tick, now)) * u64::from(TICK_MICROS));
+    (tick != 0).then(|| (f32::from_bits(value), age))
 }
 
 /// Changes the two halves of a word together, if there is anything to change.
@@ -365,7 +385,7 @@ pub(super) const fn unpack(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
 }
 
-pub(super) fn pack_cost(cost: f64, tick: u32) -> u64 {
+fn pack_cost(cost: f64, tick: u32) -> u64 {
     pack((cost as f32).to_bits(), tick)
 }
 

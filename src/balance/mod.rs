@@ -98,11 +98,13 @@ mod members;
 mod node;
 mod pick;
 mod policy;
+mod recent;
 mod roster;
 mod round_robin;
 mod service;
 mod slow_start;
 mod snapshot;
+mod standing;
 
 pub use self::{
     choices::{LeastRequest, PeakEwma},
@@ -119,6 +121,7 @@ pub use self::{
     future::BalanceFuture,
     node::{EndpointStatus, Held},
     policy::{Candidates, LoadView, Member, Picker, Policy},
+    recent::Usual,
     round_robin::RoundRobin,
     service::Balance,
     slow_start::{DEFAULT_SLOW_START, SlowStart},

@@ -10,12 +10,13 @@ use super::{
     config::MAX_SET_ASIDE,
     eject::{Counts, Ejection, Origin},
     load::Load,
+    recent::Recent,
 };
 use crate::{
     call::{Asked, Target},
     classify::{Blame, Pushback, Sent, Settle, Verdict},
     endpoint::{Endpoint, EndpointKey, Gate, Health, LoadReport},
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU32, AtomicU64, Ordering},
     time::now,
 };
 
@@ -29,6 +30,9 @@ pub(crate) struct Node<S, G> {
     pub(super) load: Load,
     /// What ejection looks at, if it does.
     pub(super) counts: Option<Counts>,
+    /// Where it is in the set that was published last.
+    pub(super) place: AtomicU32,
+    recent: Arc<Recent>,
     epoch: Instant,
     /// Until when it asked to be left alone, in nanoseconds after the epoch; 0 is not at all.
     /// Relaxed: it stands alone.
@@ -36,10 +40,19 @@ pub(crate) struct Node<S, G> {
 }
 
 impl<S, G> Node<S, G> {
-    pub(super) fn new(endpoint: Endpoint, service: S, gate: G, load: Load, epoch: Instant) -> Self {
-        let key = EndpointKey::unique();
+    /// Shares with all others of its balancer what was heard when, counted from `epoch`.
+    pub(super) fn new(
+        endpoint: Endpoint,
+        service: S,
+        gate: G,
+        load: Load,
+        recent: Arc<Recent>,
+        epoch: Instant,
+    ) -> Self {
+        let (key, place) = (EndpointKey::unique(), AtomicU32::new(0));
         let set_aside = AtomicU64::new(0);
-        Self { key, endpoint, service, gate, load, counts: None, epoch, set_aside }
+        let counts = None;
+        Self { key, endpoint, service, gate, load, counts, place, recent, epoch, set_aside }
     }
 
     pub(super) fn with_counts(mut self, counts: Option<Counts>) -> Self {
@@ -88,16 +101,18 @@ impl<S, G> Node<S, G> {
     ) {
         let tick = self.load.tick(now);
         self.load.heard_at(tick);
-        if self.load.listens(tick) {
-            if let Some(report) = report() {
-                self.load.reported(&report, tick);
-            }
-        }
         if Sign::of(verdict) == Sign::Good {
             let took = now.saturating_duration_since(began);
             self.load.observe_at(took, tick);
             if let Some(counts) = &self.counts {
                 counts.took(took);
+            }
+            self.recent.heard(self.place.load(Ordering::Relaxed));
+            if let Some(report) = self.recent.listens(tick).then(report).flatten() {
+                self.load.reported(&report, tick);
+                if let Some(in_flight) = report.in_flight {
+                    self.recent.reported(in_flight, took.as_secs_f32(), tick);
+                }
             }
         }
         // A wish that comes with a failure is the endpoint's. With any other answer it is about

@@ -176,7 +176,7 @@ impl<'a> Search<'a> {
         }
         loop {
             let draw = || shared.config.entropy.draw();
-            match snapshot.choose(self.wanted, refused.keys(), panic, now, draw) {
+            match snapshot.choose(self.wanted, &shared.recent, refused.keys(), panic, now, draw) {
                 Choice::Node(node) => match self.admit(node, panic, now) {
                     Some(admitted) => return admitted,
                     None if refused.insert(node.key) => {}

@@ -7,7 +7,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::load::Load;
+use super::{load::Load, recent::Usual};
 use crate::{
     call::Words,
     endpoint::{Endpoint, EndpointKey, Health},
@@ -72,6 +72,14 @@ pub trait Candidates {
 
     /// How busy this one is.
     fn load(&self, at: usize) -> LoadView<'_>;
+
+    /// One that has just answered well: 0 is the last that this thread has heard of, 1 the one
+    /// before. The last few are remembered. It may be the same one again, and need not fit.
+    fn heard(&self, nth: usize) -> Option<usize>;
+
+    /// What is usual in the fleet, while its servers report how many requests they work on: see
+    /// [`LoadReport`](crate::endpoint::LoadReport).
+    fn usual(&self) -> Option<Usual>;
 
     /// 64 random bits.
     fn draw(&self) -> u64;
@@ -138,10 +146,36 @@ impl<'a> LoadView<'a> {
         self.load.share_at(self.tick)
     }
 
+    /// How many requests its server has said that it works on, and the calls that this balancer
+    /// has sent since; and how long ago it said so.
+    #[must_use]
+    pub fn reported_in_flight(&self) -> Option<(f32, Duration)> {
+        self.load.said_in_flight(self.tick)
+    }
+
+    /// Which part of its capacity its server has said is in use, and how long ago.
+    #[must_use]
+    pub fn reported_utilization(&self) -> Option<(f32, Duration)> {
+        self.load.said_utilization(self.tick)
+    }
+
+    /// How many requests its server has said that it serves a second, and how many of these
+    /// fail.
+    #[must_use]
+    pub fn reported_rates(&self) -> (f32, f32) {
+        self.load.said_rates()
+    }
+
     /// What [`PeakEwma`](super::PeakEwma) compares.
     #[inline]
     pub(super) fn peak_ewma(&self, draw: impl FnOnce() -> u64) -> f64 {
         self.load.get_at(self.tick, draw)
+    }
+
+    /// What [`PeakEwma`](super::PeakEwma) compares where servers report.
+    #[inline]
+    pub(super) fn reported(&self, usual: Usual, draw: impl FnOnce() -> u64) -> f64 {
+        self.load.reported_at(usual, self.tick, draw)
     }
 }
 

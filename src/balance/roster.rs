@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     endpoint::{Change, Endpoint, Gate, Health, MakeEndpoint},
+    sync::Ordering,
     time::after,
 };
 
@@ -65,7 +66,8 @@ where
             let load = Load::new(shared.epoch, shared.config.decay, peers, now)
                 .with_slow_start(shared.config.slow_start);
             let (service, gate) = (make.make(endpoint), gates(endpoint));
-            let node = Node::new(endpoint.clone(), service, gate, load, shared.epoch);
+            let recent = Arc::clone(&shared.recent);
+            let node = Node::new(endpoint.clone(), service, gate, load, recent, shared.epoch);
             Arc::new(node.with_counts(ejector.as_ref().map(Ejector::counts)))
         });
         self.start_slowly(&effect, first, before, now);
@@ -109,7 +111,11 @@ where
             ejected.extend(ejection.map(|ejection| (node.key, ejection)));
             Member { node: Arc::clone(node), health, eligible }
         };
-        let members = self.members.list().into_iter().map(&mut member).collect();
+        let members: Vec<_> = self.members.list().into_iter().map(&mut member).collect();
+        for (place, member) in members.iter().enumerate() {
+            // Relaxed: a hint, of which nobody knows to which set it belongs.
+            member.node.place.store(place as u32, Ordering::Relaxed);
+        }
         Snapshot::new(self.version, members, ejected, policy, now)
     }
 

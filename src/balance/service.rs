@@ -19,6 +19,7 @@ use super::{
     error::OutsideRuntime,
     future::BalanceFuture,
     node::{EndpointStatus, Held},
+    recent::Recent,
     snapshot::Snapshot,
 };
 use crate::{
@@ -129,6 +130,8 @@ where
 pub(crate) struct Shared<S, G> {
     pub(super) config: BalanceConfig,
     pub(super) snapshot: ArcSwap<Snapshot<S, G>>,
+    /// Where answers have just come from.
+    pub(super) recent: Arc<Recent>,
     /// What times are counted from.
     pub(super) epoch: Instant,
     /// Raised by a call after which its endpoint has failed too often in a row.
@@ -156,6 +159,7 @@ impl<S, G> Shared<S, G> {
         Self {
             config,
             snapshot: ArcSwap::default(),
+            recent: Arc::new(Recent::new()),
             epoch,
             alarm: Arc::default(),
             waiting: Mutex::default(),

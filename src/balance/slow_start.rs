@@ -1,12 +1,8 @@
 //! The first while of an endpoint that joins others or comes back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{
-    config::InvalidBalance,
-    load::{Load, STARTING, TICK_SECONDS, pack_cost, since, unpack, update},
-};
-use crate::sync::Ordering;
+use super::config::InvalidBalance;
 
 /// How an endpoint that joins others, or comes back, gets to its full share of the calls.
 ///
@@ -81,55 +77,6 @@ impl Default for SlowStart {
 pub(super) fn handicap(share: f64, draw: impl FnOnce() -> u64) -> f64 {
     const SCALE: f64 = 1.0 / (1_u64 << 53) as f64;
     if share >= 1.0 || (draw() >> 11) as f64 * SCALE < share { 1.0 } else { 1.0 / share }
-}
-
-/// What it has to do with an endpoint's load. Relaxed, as all of its words.
-impl Load {
-    /// With this start for one that joins others or comes back.
-    pub(super) const fn with_slow_start(mut self, slow_start: SlowStart) -> Self {
-        self.slow_start = slow_start;
-        self
-    }
-
-    /// Which share of its weight it has: less than 1 while it is slow at first.
-    #[inline]
-    pub(super) fn share_at(&self, now: u32) -> f64 {
-        let (standing, _) = unpack(self.doubt.load(Ordering::Relaxed));
-        if standing == 0 { 1.0 } else { self.share_of(standing, now) }
-    }
-
-    pub(super) fn share_of(&self, standing: u32, now: u32) -> f64 {
-        if standing & STARTING == 0 {
-            return 1.0;
-        }
-        let age = f64::from(since(self.slow_since.load(Ordering::Relaxed), now)) * TICK_SECONDS;
-        self.slow_start.share(age)
-    }
-
-    /// It has joined others, or is eligible again: it is slow at first.
-    pub(super) fn starts_slowly(&self, now: Instant) {
-        if self.slow_start.is_off() {
-            return;
-        }
-        // The tick before the bit that says that it holds; who reads them in between takes an old
-        // start for this one, for a moment.
-        self.slow_since.store(self.tick(now), Ordering::Relaxed);
-        update(&self.doubt, |standing, tick| Some((standing | STARTING, tick)));
-    }
-
-    /// Whether it is slow at first, or still marked as that.
-    pub(super) fn is_slow_at_first(&self) -> bool {
-        unpack(self.doubt.load(Ordering::Relaxed)).0 & STARTING != 0
-    }
-
-    /// It is back after it was left alone. What is known of it is old: it costs what its peers cost,
-    /// nobody doubts it, and it is slow at first.
-    pub(super) fn returned(&self, peers: Option<f64>, now: Instant) {
-        let cost = peers.unwrap_or_else(|| self.cost(now));
-        self.sample.store(pack_cost(cost, self.tick(now)), Ordering::Relaxed);
-        update(&self.doubt, |standing, tick| Some((standing & STARTING, tick)));
-        self.starts_slowly(now);
-    }
 }
 
 #[cfg(test)]

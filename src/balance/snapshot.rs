@@ -7,6 +7,7 @@ use super::{
     eject::Ejection,
     node::{EndpointStatus, Node},
     policy::{self, Candidates, LoadView, Picker, Policy},
+    recent::{Recent, Usual},
 };
 use crate::{
     call::{Tried, Words},
@@ -82,6 +83,7 @@ impl<S, G: Gate> Snapshot<S, G> {
     pub(super) fn choose(
         &self,
         wanted: Wanted<'_>,
+        recent: &Recent,
         refused: &[Option<EndpointKey>],
         panic: bool,
         now: Instant,
@@ -90,7 +92,8 @@ impl<S, G: Gate> Snapshot<S, G> {
         let members = &self.members;
         // One look at the clock of the loads serves for all of them.
         let tick = members.first().map_or(0, |member| member.node.load.tick(now));
-        let mut tier = Tier { members, wanted, refused, panic, untried: true, now, tick, draw };
+        let mut tier =
+            Tier { members, wanted, recent, refused, panic, untried: true, now, tick, draw };
         let picked = self.pick(&tier).or_else(|| {
             tier.untried = false;
             self.pick(&tier)
@@ -185,6 +188,7 @@ pub(super) struct Wanted<'a> {
 struct Tier<'a, S, G, D> {
     members: &'a [Member<S, G>],
     wanted: Wanted<'a>,
+    recent: &'a Recent,
     refused: &'a [Option<EndpointKey>],
     panic: bool,
     untried: bool,
@@ -219,6 +223,16 @@ impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
     #[inline]
     fn load(&self, at: usize) -> LoadView<'_> {
         LoadView::new(&self.members[at].node.load, self.tick)
+    }
+
+    #[inline]
+    fn heard(&self, nth: usize) -> Option<usize> {
+        self.recent.get(nth).filter(|&at| at < self.members.len())
+    }
+
+    #[inline]
+    fn usual(&self) -> Option<Usual> {
+        self.recent.usual(self.tick)
     }
 
     #[inline]
