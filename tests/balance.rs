@@ -1147,6 +1147,26 @@ async fn a_newcomer_is_not_rushed_and_has_its_share_when_its_window_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_leaves_finishes_what_it_has_and_gets_nothing_new() -> Result<(), BoxError>
+{
+    let bench = plain(|port| after(port, 100 * MS));
+    bench.tell(all([1])).await;
+    let under_way = tokio::spawn(call(&bench.balance, Words::new()));
+    settle().await;
+    assert_eq!(bench.hits.of(1), 1);
+    bench.tell(all([2, 3])).await;
+    // Not in a panic either: it is none of those that are left.
+    bench.tell(Change::Health(endpoint(2), Health::Unhealthy)).await;
+    bench.tell(Change::Health(endpoint(3), Health::Unhealthy)).await;
+    for _ in 0..20 {
+        assert_ne!(call(&bench.balance, Words::new()).await?, 1);
+    }
+    assert_eq!(under_way.await.expect("no panic")?, 1);
+    assert_eq!(bench.hits.of(1), 1);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn state_survives_a_flap_and_not_a_new_address() {
     let bench = plain(|_| Box::pin(ready(Err("broken".into()))));
     bench.tell(all([1])).await;

@@ -212,7 +212,9 @@ async fn it_takes_three_failures_to_fall_and_two_good_answers_to_rise() {
 
 /// Listens to what it is given, and ends when there is no more; is asked never.
 #[derive(Clone)]
-struct Heard(Arc<Mutex<Option<mpsc::UnboundedReceiver<Result<(), BoxError>>>>>);
+struct Heard(Arc<Mutex<Option<Said>>>);
+
+type Said = mpsc::UnboundedReceiver<Result<(), BoxError>>;
 
 impl Probe for Heard {
     async fn probe(&self, _: &Endpoint) -> Result<(), BoxError> {

@@ -123,6 +123,7 @@ impl<S, G> Node<S, G> {
     }
 
     /// What became of it is known, to the end of its body: one that breaks off is a failure too.
+    #[cfg(feature = "testing")]
     pub(crate) fn settled(&self, verdict: Verdict, began: Instant, now: impl FnOnce() -> Instant) {
         self.settled_by(verdict, Origin::Answer, began, now);
     }

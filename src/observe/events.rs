@@ -445,6 +445,18 @@ mod tests {
             reason: "consecutive",
             open_for,
         };
+        let outlier = |action, ejected_for, usual| Event::Outlier {
+            endpoint: &endpoint,
+            by: "failure_rate",
+            action,
+            ejected_for,
+            times: 1,
+            calls: 200,
+            failures: 20,
+            measured: 0.1,
+            usual,
+            limit: 0.0205,
+        };
         let events = [
             Event::Retrying { attempt: 1, verdict, delay: Duration::from_micros(2500) },
             Event::GaveUp { attempts: 3, verdict, reason: "budget" },
@@ -471,6 +483,9 @@ mod tests {
             Event::HealthChanged(&endpoint, Health::Healthy),
             Event::HealthChanged(&endpoint, Health::Pending),
             Event::HealthChanged(&endpoint, Health::Unchecked),
+            outlier("ejected", Some(second * 30), Some(0.0005)),
+            outlier("capped", None, None),
+            Event::EjectionEnded { endpoint: &endpoint, by: "failure_rate", reason: "returned" },
             Event::Panic(true),
             Event::Panic(false),
             Event::DiscoveryFailed(&error),
@@ -509,6 +524,15 @@ mod tests {
             format!("INFO buttress.health {at} health=healthy"),
             format!("DEBUG buttress.health {at} health=pending"),
             format!("DEBUG buttress.health {at} health=unchecked"),
+            format!(
+                "WARN buttress.outlier {at} by=failure_rate action=ejected ejected_for_ms=30000 \
+                 times=1 calls=200 failures=20 measured=0.1 usual=0.0005 limit=0.0205"
+            ),
+            format!(
+                "INFO buttress.outlier {at} by=failure_rate action=capped calls=200 failures=20 \
+                 measured=0.1 limit=0.0205"
+            ),
+            format!("INFO buttress.ejection.ended {at} by=failure_rate reason=returned"),
             "WARN buttress.panic.began".to_owned(),
             "INFO buttress.panic.ended".to_owned(),
             "WARN buttress.discovery.failed error=no file".to_owned(),

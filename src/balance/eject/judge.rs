@@ -95,7 +95,7 @@ pub(super) fn latency(rule: &Latency, judged: &[Judged]) -> Vec<Found> {
         .iter()
         .filter_map(|judged| {
             let (answers, took) = judged.tally.took?;
-            (answers >= rule.minimum_calls).then(|| (judged, answers, took.as_secs_f64()))
+            (answers >= rule.minimum_calls).then_some((judged, answers, took.as_secs_f64()))
         })
         .collect();
     if told.len() < rule.minimum_hosts {

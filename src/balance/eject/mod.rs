@@ -24,15 +24,7 @@
 //! was wrong say nothing of the endpoint, and neither does a limit that the service as a whole has
 //! (429): it says how much was sent.
 //!
-//! # What else keeps an endpoint out, and who wins
-//!
-//! 1. One that has left gets nothing new, and finishes what it has.
-//! 2. One that the active check found unhealthy is out, whatever its calls say.
-//! 3. One that is ejected is out until its time is over. A check that finds it healthy again may
-//!    shorten that to the first ejection time; it does not end it, since a health page says little of
-//!    the calls. (In Envoy it ends it, and so it does in [`EjectionConfig::envoy`].)
-//! 4. One whose breaker is open is out until that lets calls try. A check may make it try sooner.
-//! 5. One in doubt, after a failure a short while ago, is taken when no other can be.
+//! # How many
 //!
 //! The cap counts the unhealthy ones as well: ejection is never what leaves too few. If too few
 //! are left all the same, the panic mode of [the balancer](super) uses all of them.

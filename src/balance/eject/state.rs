@@ -236,7 +236,7 @@ impl EjectionState {
                 record.waited = 0;
             }
             // In A50 those ejected are not left out; they have hardly any calls.
-            if (ours && !host.out || !ours) && (grpc || record.ejection.is_none()) {
+            if !(ours && host.out) && (grpc || record.ejection.is_none()) {
                 judged.push(Judged { at, tally });
             }
         }
