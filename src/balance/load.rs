@@ -6,27 +6,7 @@
 //! so the few that an endpoint gets after it has hung up turn the others away, long before
 //! the first timeout, and a cost does not fade while nobody answers.
 //!
-//! **In doubt** is an endpoint after a failure: it loses against every other, however busy that
-//! is. A failure raises the level of doubt by two, a good answer lowers it by one: an endpoint
-//! that fails every other call does not talk its way out. The doubt lasts for 200 ms after a
-//! first failure, for 6.4 s after four in a row; then the endpoint is on probation and gets one
-//! call at a time, until the level is back at zero. So a stray failure costs an endpoint little
-//! of its share, and a healed one is back at once when it is tried, within 6.4 s. Only outcomes
-//! of calls that began after the last failure change the level: those of one wave count once,
-//! and a success from before proves nothing.
-//!
-//! The obvious alternative, a failure as a slow answer of several times the usual cost, is worse
-//! in three ways. It does not scale with the calls in flight: the busier the others are, the
-//! sooner a failing endpoint looks the least loaded again (one of five with a mean of 40 ms, at
-//! 2000 calls/s: 4.3 % of the calls, and 0.2 % when doubted). It fades no faster than a real
-//! peak, so a stray failure is paid for over seconds. And when all fail, penalties that are
-//! multiples of the peers' costs multiply each other (2 s of failures at 200 calls/s: 10^18 s).
-//!
-//! **Slow at first** is an endpoint that joined others or came back (from ejection, or healthy
-//! again): it gets the share of its weight that it has by now ([`SlowStart`]), so that few calls
-//! meet cold caches and empty pools. It is not on probation: that is for one that failed, and is
-//! over after a few good answers, whatever the time. Where both hold, the doubt comes first. Both
-//! are said by one word ([`Standing`]), so an endpoint that is neither costs a pick one look.
+//! **Whether it is in doubt**, and loses against every other, is its [`Standing`].
 //!
 //! What belongs together shares one atomic word, so a pick reads it without a lock and
 //! without a write. Each word stands alone: nothing is published through these atomics, so all
@@ -59,9 +39,19 @@ const UNKNOWN_COST: f64 = 0.001;
 /// of that moment.
 const TELLING: f64 = 4.0;
 
+/// An answer says little of the queue when it is older than this, in seconds, ...
+const STALE: f64 = 0.010;
+/// ... and so many times what an answer takes.
+const STALE_COSTS: f64 = 4.0;
+
 /// How fast a server's report gets old, in seconds: 200 and 500 ms do as well in the ramp of
 /// [`docs::balancing`](crate::docs::balancing).
 const REPORT_DECAY: f64 = 0.3;
+
+/// For how long a latency is held, where servers report: 12 s. With a hundred clients and as many
+/// servers, an answer of each comes every two seconds; to fade from the beginning adds 5 % to the
+/// p99. After three times the decay more, a peak of 25 times the usual latency has gone.
+const HELD: u32 = 12 * TICKS_A_SECOND as u32;
 
 /// An endpoint that is so many times as slow as is usual is slow for another reason than its queue.
 /// Of requests whose size is normal with a deviation as large as the mean, one in a hundred
@@ -80,7 +70,7 @@ pub(super) struct Load {
     /// How many calls wait for their heads, and the tick since which nothing has come.
     silence: AtomicU64,
     /// What stands against it.
-    standing: Standing,
+    pub(super) standing: Standing,
     in_flight: AtomicU32,
     /// What the server said of its own load; none of it before it has said something.
     report: Reported,
@@ -109,29 +99,45 @@ impl Load {
             in_flight: AtomicU32::new(0),
             report: Reported::default(),
         };
-        let cost = peers.unwrap_or(UNKNOWN_COST);
-        load.sample.store(pack_cost(cost, load.tick(now)), Ordering::Relaxed);
+        // Of whom nothing is known at all, the last word is from a long time ago: it counts as
+        // what is usual from the first answer of any other on. Where a thousand endpoints get a
+        // call every twenty seconds from each client, a kinder first guess has all of them tried first.
+        let tick = load.tick(now);
+        let word = peers.map_or(pack_cost(UNKNOWN_COST, tick.wrapping_sub(1 << 30)), |cost| {
+            pack_cost(cost, tick)
+        });
+        load.sample.store(word, Ordering::Relaxed);
         load
     }
 
     #[cfg(test)]
     fn get(&self, now: Instant) -> f64 {
-        self.get_at(self.tick(now), || u64::MAX)
+        self.get_at(0.0, self.tick(now), || u64::MAX)
     }
 
     /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at. A draw is
     /// only taken of one that is slow at first.
     #[inline]
-    pub(super) fn get_at(&self, now: u32, draw: impl FnOnce() -> u64) -> f64 {
+    pub(super) fn get_at(&self, usual: f64, now: u32, draw: impl FnOnce() -> u64) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        let load = self.latency_at(now) * (f64::from(in_flight) + 1.0);
+        let load = self.latency_at(usual, now) * (f64::from(in_flight) + 1.0);
         self.standing.weigh(load, || self.awaited() > 0, now, draw)
     }
 
-    /// What the next answer is expected to take, in seconds.
+    /// What the next answer is expected to take, in seconds: at least as long as calls have waited
+    /// in vain.
     #[inline]
-    pub(super) fn latency_at(&self, now: u32) -> f64 {
-        self.cost_at(now).max(self.silence_at(now))
+    pub(super) fn latency_at(&self, usual: f64, now: u32) -> f64 {
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        expected(cost, usual, self.kept(tick, now)).max(self.silence_at(now))
+    }
+
+    /// Whether the last answer is so long ago that it says little of the queue now: some service
+    /// times.
+    #[inline]
+    pub(super) fn is_stale_at(&self, now: u32) -> bool {
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        f64::from(since(tick, now)) * TICK_SECONDS > STALE + STALE_COSTS * cost
     }
 
     /// What a pick compares where servers report.
@@ -141,10 +147,11 @@ impl Load {
     /// usual. It counts for nothing where this client alone has more in flight.
     ///
     /// That counts the queue, but not how fast it moves. The latency tells, but has the queue in
-    /// it already, and the size of one's own requests: so its fourth root counts, up to
-    /// [`SLOW`] times the usual latency, and all of what is beyond that: whoever is so slow
-    /// for another reason (a far network, a lock) has a short queue for the very reason that
-    /// it is not sent anything. Silence counts in full.
+    /// it already, and the size of one's own requests: so the fourth root counts of what it is
+    /// above the usual one. It is held for a while before it fades: with reports in most answers,
+    /// nobody is sent a call to find out whether he is still slow. Where it is more than [`SLOW`]
+    /// times the usual one, all of it counts: whoever is so slow for another reason (a far network,
+    /// a lock) has a short queue for the very reason that he is sent nothing. So does silence.
     pub(super) fn reported_at(&self, usual: Usual, now: u32, draw: impl FnOnce() -> u64) -> f64 {
         let (said, tick) = unpack(self.report.in_flight.load(Ordering::Relaxed));
         let mut queue = usual.in_flight;
@@ -153,11 +160,12 @@ impl Load {
             queue += (f64::from(f32::from_bits(said)) - queue) * ewma::kept(age / REPORT_DECAY);
         }
         let queue = queue.max(f64::from(self.in_flight.load(Ordering::Relaxed)));
-        // Not faded: what is usual isn't either.
-        let cost = unpack_cost(self.sample.load(Ordering::Relaxed)).0;
-        let ratio = cost / usual.latency.max(f64::MIN_POSITIVE);
-        let slow = ratio.sqrt().sqrt().max(ratio * SLOW_ROOT / SLOW);
-        let silent = (self.silence_at(now) / cost.max(f64::MIN_POSITIVE)).max(1.0);
+        let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
+        let (age, usual) = (since(tick, now), usual.latency.max(TICK_SECONDS));
+        let after = |age| expected(cost, usual, ewma::kept(f64::from(age) * self.fading)) / usual;
+        let held: f64 = after(age.saturating_sub(HELD)).max(1.0);
+        let slow = held.sqrt().sqrt().max(after(age) * SLOW_ROOT / SLOW);
+        let silent = (self.silence_at(now) / (usual * held)).max(1.0);
         let load = (queue + 1.0) * slow * silent;
         self.standing.weigh(load, || self.awaited() > 0, now, draw)
     }
@@ -279,29 +287,13 @@ impl Load {
         self
     }
 
-    /// Which share of its weight it has: less than 1 while it is slow at first.
-    #[inline]
-    pub(super) fn share_at(&self, now: u32) -> f64 {
-        self.standing.share(now)
-    }
-
-    /// It has joined others, or is eligible again: it is slow at first.
-    pub(super) fn starts_slowly(&self, now: Instant) {
-        self.standing.start(self.tick(now));
-    }
-
-    /// Whether it is slow at first, or still marked as that.
-    pub(super) fn is_slow_at_first(&self) -> bool {
-        self.standing.is_starting()
-    }
-
     /// It is back after it was left alone. What is known of it is old: it costs what its peers
     /// cost, nobody doubts it, and it is slow at first.
     pub(super) fn returned(&self, peers: Option<f64>, now: Instant) {
         let cost = peers.unwrap_or_else(|| self.cost(now));
         self.sample.store(pack_cost(cost, self.tick(now)), Ordering::Relaxed);
         self.standing.acquit();
-        self.starts_slowly(now);
+        self.standing.start(self.tick(now));
     }
 
     /// How many calls wait for their heads.
@@ -342,6 +334,18 @@ impl Load {
         // The low bits on purpose: see `TICK_MICROS`.
         since.as_secs().wrapping_mul(TICKS_A_SECOND).wrapping_add(part) as u32
     }
+}
+
+/// What an answer takes, of which less is known the longer the last one is ago: then it is what is
+/// `usual`, and neither better nor worse.
+///
+/// A peak falls as fast as if it fell to nothing, and stops there. If it went on, those that have
+/// not been heard of for longest would be preferred to all others.
+#[inline]
+fn expected(cost: f64, usual: f64, kept: f64) -> f64 {
+    let cost = if cost > usual { (cost * kept).max(usual) } else { usual - (usual - cost) * kept };
+    // What is faster than the clock ticks is as fast as all that is.
+    cost.max(TICK_SECONDS)
 }
 
 /// How many ticks after `tick` it is `now`.
@@ -517,22 +521,22 @@ mod tests {
         let second = 1000 * MS;
         let load = Load::new(start, TAU, Some(0.005), start).with_slow_start(SlowStart::default());
         let full = load.cost(start);
-        load.starts_slowly(start);
+        load.standing.start(load.tick(start));
         for (age, share) in [(0, 0.1), (3, 0.1), (6, 0.2), (15, 0.5), (27, 0.9), (30, 1.0)] {
             let now = start + age * second;
             load.observe(5 * MS, now);
             assert!((full / load.get(now) - share).abs() < 1e-3, "{age}: {}", load.get(now));
         }
-        assert!(load.is_slow_at_first());
+        assert!(load.standing.is_starting());
         load.succeeded(start + 30 * second);
-        assert!(!load.is_slow_at_first());
+        assert!(!load.standing.is_starting());
     }
 
     #[test]
     fn doubt_comes_before_the_slow_start_and_does_not_end_it() {
         let now = crate::time::now();
         let load = Load::new(now, TAU, Some(0.005), now).with_slow_start(SlowStart::default());
-        load.starts_slowly(now);
+        load.standing.start(load.tick(now));
         load.failed(now, now);
         assert!(load.is_doubted(now) && load.get(now) > 1e5);
         let later = now + 200 * MS;
@@ -540,7 +544,7 @@ mod tests {
             assert!(!load.is_doubted(later));
             load.succeeded(later);
         }
-        assert!((load.share_at(load.tick(later)) - 0.1).abs() < 1e-9);
+        assert!((load.standing.share(load.tick(later)) - 0.1).abs() < 1e-9);
         load.returned(Some(0.002), later + 10_000 * MS);
         assert!((load.get(later + 10_000 * MS) - 0.02).abs() < 1e-6);
     }

@@ -84,7 +84,7 @@ where
     fn start_slowly(&self, effect: &Effect, first: bool, before: Option<Health>, now: Instant) {
         for endpoint in effect.added.iter().filter(|_| !first) {
             if let Some(node) = self.members.get(endpoint) {
-                node.load.starts_slowly(now);
+                start(node, now);
             }
         }
         let Some((endpoint, health)) = &effect.health else { return };
@@ -92,9 +92,9 @@ where
             return;
         };
         match before {
-            Some(Health::Unhealthy) => node.load.starts_slowly(now),
+            Some(Health::Unhealthy) => start(node, now),
             // Not before its first check has let it in does its time count.
-            Some(Health::Pending) if node.load.is_slow_at_first() => node.load.starts_slowly(now),
+            Some(Health::Pending) if node.load.standing.is_starting() => start(node, now),
             _ => {}
         }
     }
@@ -149,4 +149,8 @@ where
     pub(super) const fn goes_on(&self) -> bool {
         self.renew_at.is_some() || self.ejector.is_some()
     }
+}
+
+fn start<S, G>(node: &Node<S, G>, now: Instant) {
+    node.load.standing.start(node.load.tick(now));
 }

@@ -92,8 +92,9 @@ impl<S, G: Gate> Snapshot<S, G> {
         let members = &self.members;
         // One look at the clock of the loads serves for all of them.
         let tick = members.first().map_or(0, |member| member.node.load.tick(now));
+        let (usual, untried) = (recent.latency(), true);
         let mut tier =
-            Tier { members, wanted, recent, refused, panic, untried: true, now, tick, draw };
+            Tier { members, wanted, recent, usual, refused, panic, untried, now, tick, draw };
         let picked = self.pick(&tier).or_else(|| {
             tier.untried = false;
             self.pick(&tier)
@@ -166,7 +167,7 @@ impl<S, G: Gate> Snapshot<S, G> {
             health: member.health,
             open: member.node.gate.is_open(now),
             ejected: self.ejection(member.node.key),
-            share: member.node.load.share_at(member.node.load.tick(now)),
+            share: member.node.load.standing.share(member.node.load.tick(now)),
             set_aside_until: member.node.set_aside_until(now),
             cost: std::time::Duration::try_from_secs_f64(member.node.load.cost(now))
                 .unwrap_or_default(),
@@ -189,6 +190,8 @@ struct Tier<'a, S, G, D> {
     members: &'a [Member<S, G>],
     wanted: Wanted<'a>,
     recent: &'a Recent,
+    /// What an answer takes, in seconds.
+    usual: f64,
     refused: &'a [Option<EndpointKey>],
     panic: bool,
     untried: bool,
@@ -222,7 +225,7 @@ impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
 
     #[inline]
     fn load(&self, at: usize) -> LoadView<'_> {
-        LoadView::new(&self.members[at].node.load, self.tick)
+        LoadView::new(&self.members[at].node.load, self.usual, self.tick)
     }
 
     #[inline]
@@ -250,7 +253,7 @@ impl<S, G> Member<S, G> {
     /// As a policy sees it.
     fn view(&self, now: Instant) -> policy::Member<'_> {
         let Node { endpoint, key, load, .. } = &*self.node;
-        let load = LoadView::new(load, load.tick(now));
+        let load = LoadView::new(load, self.node.usual_latency(), load.tick(now));
         policy::Member { endpoint, key: *key, health: self.health, load }
     }
 }
