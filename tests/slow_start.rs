@@ -92,9 +92,10 @@ fn the_share_of_a_newcomer_grows_with_its_age() {
             .run(Duration::from_secs(60));
         let shares = [(20, 23), (30, 34), (50, 60)].map(|(from, to)| share(&report, from, to));
         eprintln!("{report}: {shares:?}");
-        assert!((0.02..0.3).contains(&shares[0]), "{rate}: {shares:?}");
+        assert!((0.01..0.3).contains(&shares[0]), "{rate}: {shares:?}");
         assert!(shares[0] < shares[1] && shares[1] < shares[2], "{rate}: {shares:?}");
-        assert!((0.8..1.5).contains(&shares[2]), "{rate}: {shares:?}");
+        // Where nobody has a queue, whoever was lucky with the size of his requests is preferred.
+        assert!((0.5..1.5).contains(&shares[2]), "{rate}: {shares:?}");
     }
     let at_once = || BalanceConfig::new().slow_start(SlowStart::OFF);
     let report = Fleet::new(SEED)

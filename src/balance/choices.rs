@@ -32,7 +32,11 @@ impl PeakEwma {
         match among.usual() {
             None => {
                 let at = least(among, 0, |load| load.peak_ewma(|| among.draw()))?;
-                Some(if among.load(at).is_stale() { fresher(among, at) } else { at })
+                let load = among.load(at);
+                // One that starts slowly is always stale. To prefer the others all the same would
+                // leave it with nothing.
+                let fresh = !load.is_stale() || load.share() < 1.0;
+                Some(if fresh { at } else { fresher(among, at) })
             }
             Some(usual) => by_report(among, usual),
         }
