@@ -258,4 +258,7 @@ pub struct EndpointStatus {
     pub doubted: bool,
     /// Calls in flight, until their responses have been read.
     pub in_flight: u32,
+    /// How many requests its server has said that it works on, and the calls that this client has
+    /// sent since; none if it has never said so.
+    pub reported_in_flight: Option<f32>,
 }
