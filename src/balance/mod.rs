@@ -103,6 +103,7 @@ mod policy;
 mod recent;
 mod roster;
 mod round_robin;
+mod said;
 mod service;
 mod snapshot;
 
