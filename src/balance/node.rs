@@ -91,6 +91,11 @@ impl<S, G> Node<S, G> {
         self.recent.latency()
     }
 
+    /// How many requests its server has said that it works on.
+    pub(super) fn reported_in_flight(&self, now: Instant) -> Option<f32> {
+        self.load.said.in_flight(self.load.tick(now)).map(|(said, _)| said)
+    }
+
     /// A call that was admitted begins.
     pub(crate) fn begin(&self, now: Instant) {
         self.load.begin(now);
@@ -126,7 +131,7 @@ impl<S, G> Node<S, G> {
 
     /// With an answer its server said how busy it is.
     fn reported(&self, report: &LoadReport, tick: u32) {
-        self.load.reported(report, tick);
+        self.load.said.take(report, tick);
         if let Some(in_flight) = report.in_flight {
             self.recent.reported(in_flight, tick);
         }
@@ -303,4 +308,7 @@ pub struct EndpointStatus {
     pub doubted: bool,
     /// Calls in flight, until their responses have been read.
     pub in_flight: u32,
+    /// How many requests its server has said that it works on, and the calls that this client has
+    /// sent since; none if it has never said so.
+    pub reported_in_flight: Option<f32>,
 }
