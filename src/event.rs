@@ -172,6 +172,39 @@ pub enum Event<'a> {
     HealthChanged(&'a Endpoint, Health),
     /// An active check of an endpoint failed, which need not change the mind; this is why.
     ProbeFailed(&'a Endpoint, &'a (dyn std::error::Error + 'static)),
+    /// An endpoint does worse than its peers.
+    Outlier {
+        /// Which.
+        endpoint: &'a Endpoint,
+        /// By which test, as a stable code: `failure_rate`, `latency`, `server_errors`, ….
+        by: &'static str,
+        /// What becomes of it, as a stable code: `ejected`; or it stays, `capped` since as many are
+        /// out as may be, `spared` since the test is only to be watched.
+        action: &'static str,
+        /// For how long it is ejected, if it is.
+        ejected_for: Option<Duration>,
+        /// How often in a row, this time included.
+        times: u32,
+        /// How many of its calls were looked at.
+        calls: u32,
+        /// How many of them failed.
+        failures: u32,
+        /// What was measured: a share, seconds, or failures in a row.
+        measured: f64,
+        /// What its peers have, where they were asked.
+        usual: Option<f64>,
+        /// What is an outlier.
+        limit: f64,
+    },
+    /// An ejected endpoint is back.
+    EjectionEnded {
+        /// Which.
+        endpoint: &'a Endpoint,
+        /// By which test it was ejected.
+        by: &'static str,
+        /// Why it is back, as a stable code: `returned` when its time was over, `found_healthy`.
+        reason: &'static str,
+    },
     /// Too few endpoints are eligible: all are used (`true`), or that is over (`false`).
     Panic(bool),
     /// Discovery failed; the last good set stays in use.

@@ -1128,14 +1128,42 @@ async fn one_that_hangs_turns_calls_away_long_before_they_time_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_is_not_rushed() {
+async fn a_newcomer_is_not_rushed_and_has_its_share_when_its_window_is_over() {
     let bench = plain(|port| after(port, 20 * MS));
     bench.tell(all(1..=4)).await;
     open_loop(&bench, 5 * MS, Duration::from_secs(2)).await;
     bench.tell(Change::Add(endpoint(5))).await;
-    open_loop(&bench, 5 * MS, 200 * MS).await;
-    let hits = bench.hits.of(5);
-    assert!((2..=16).contains(&hits), "{hits} of 40");
+    assert!((bench.status(5).share - 0.1).abs() < 1e-9);
+    open_loop(&bench, 5 * MS, Duration::from_secs(2)).await;
+    // A fair share would be 80: a tenth of that, and what the others are too busy for.
+    let early = bench.hits.of(5);
+    assert!((1..=30).contains(&early), "{early} of 400");
+    open_loop(&bench, 5 * MS, Duration::from_secs(28)).await;
+    let before = bench.hits.of(5);
+    open_loop(&bench, 5 * MS, Duration::from_secs(2)).await;
+    let late = bench.hits.of(5) - before;
+    assert!((60..=100).contains(&late), "{late} of 400");
+    assert_eq!(bench.status(5).share, 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_leaves_finishes_what_it_has_and_gets_nothing_new() -> Result<(), BoxError>
+{
+    let bench = plain(|port| after(port, 100 * MS));
+    bench.tell(all([1])).await;
+    let under_way = tokio::spawn(call(&bench.balance, Words::new()));
+    settle().await;
+    assert_eq!(bench.hits.of(1), 1);
+    bench.tell(all([2, 3])).await;
+    // Not in a panic either: it is none of those that are left.
+    bench.tell(Change::Health(endpoint(2), Health::Unhealthy)).await;
+    bench.tell(Change::Health(endpoint(3), Health::Unhealthy)).await;
+    for _ in 0..20 {
+        assert_ne!(call(&bench.balance, Words::new()).await?, 1);
+    }
+    assert_eq!(under_way.await.expect("no panic")?, 1);
+    assert_eq!(bench.hits.of(1), 1);
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]

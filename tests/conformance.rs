@@ -1,4 +1,5 @@
-//! What the public suites and specifications of others say about retries, as data.
+//! What the public suites and specifications of others say about retries, ejection and panic, as
+//! data.
 //!
 //! Each row of `tests/conformance/*.json` has a `source`, a `case` in words, `settings`, a
 //! `script` for the server, and what is `expected`; `row.rs` says what each of them may hold. The
@@ -11,6 +12,8 @@
 
 #[path = "conformance/client.rs"]
 mod client;
+#[path = "conformance/fleet.rs"]
+mod fleet;
 #[path = "conformance/row.rs"]
 mod row;
 #[path = "conformance/server.rs"]
@@ -23,12 +26,13 @@ use row::{Row, What};
 
 const DIFFERENCES: &str = include_str!("conformance/DIFFERENCES.md");
 
-const SUITES: [(&str, &str); 5] = [
+const SUITES: [(&str, &str); 6] = [
     ("grpc", include_str!("conformance/grpc.json")),
     ("aws", include_str!("conformance/aws.json")),
     ("envoy", include_str!("conformance/envoy.json")),
     ("polly", include_str!("conformance/polly.json")),
     ("finagle", include_str!("conformance/finagle.json")),
+    ("fleet", include_str!("conformance/fleet.json")),
 ];
 
 #[test]
@@ -54,6 +58,11 @@ fn retries_as_polly_does() {
 #[test]
 fn pays_for_retries_as_finagle_does() {
     run("finagle");
+}
+
+#[test]
+fn ejects_as_grpc_and_envoy_do_and_panics_as_envoy_does() {
+    run("fleet");
 }
 
 #[test]
@@ -87,6 +96,10 @@ fn run(suite: &str) {
             What::Calls { settings, script, expected } => client::run(settings, script, expected),
             What::Budget { tariff, steps, expected } => client::budget(tariff, steps, expected),
             What::Backoff { backoff, delays } => client::backoff(backoff, delays),
+            What::Ejection { ejection, endpoints, sweeps } => {
+                fleet::ejection(ejection, *endpoints, sweeps)
+            }
+            What::Panic { panic, endpoints, healthy } => fleet::panic(panic, *endpoints, healthy),
         };
         match outcome {
             Ok(()) => eprintln!("ok    {name}{differs}"),

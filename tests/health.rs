@@ -16,7 +16,7 @@ use buttress::{
     BoxError, Entropy, Event, Observer,
     discover::{Resilient, ResilientConfig},
     endpoint::{Change, Endpoint, Health},
-    health::{Checked, HealthConfig, Probe, ProbeTimedOut, Unavailable},
+    health::{Checked, HealthConfig, Probe, ProbeTimedOut, Teller, Unavailable},
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{
@@ -208,6 +208,88 @@ async fn it_takes_three_failures_to_fall_and_two_good_answers_to_rise() {
     // 5 s while all is well, 1 s at the edge, 2 s while it is unhealthy.
     let seconds: Vec<u64> = probe.waits(1).iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [5, 1, 1, 2, 2, 1, 2, 1]);
+}
+
+/// Listens to what it is given, and ends when there is no more; is asked never.
+#[derive(Clone)]
+struct Heard(Arc<Mutex<Option<Said>>>);
+
+type Said = mpsc::UnboundedReceiver<Result<(), BoxError>>;
+
+impl Probe for Heard {
+    async fn probe(&self, _: &Endpoint) -> Result<(), BoxError> {
+        panic!("it listens")
+    }
+
+    fn watch(&self, _: &Endpoint, teller: Teller) -> impl Future<Output = Option<BoxError>> + Send {
+        let words = lock(&self.0).take();
+        async move {
+            let mut words = words.unwrap_or_else(|| mpsc::unbounded_channel().1);
+            while let Some(word) = words.recv().await {
+                teller.tell(word).await;
+            }
+            Some("it has ended".into())
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_heard_counts_at_once_and_an_end_is_a_failed_check() {
+    let (says, words) = mpsc::unbounded_channel();
+    let probe = Heard(Arc::new(Mutex::new(Some(words))));
+    let (sender, registry) = registry();
+    sender.send(Ok(Change::Reset(vec![endpoint(1)]))).expect("it is listened to");
+    let mut changes: Changes = Box::pin(Checked::new(registry, probe, steady()));
+    assert_eq!(next(&mut changes).await, Change::Reset(vec![endpoint(1)]));
+    assert_eq!(next(&mut changes).await, health(1, Health::Pending));
+    for (word, said) in [
+        (Ok(()), Health::Healthy),
+        (Err("not so well".into()), Health::Unhealthy),
+        (Ok(()), Health::Healthy),
+    ] {
+        says.send(word).expect("it listens");
+        let start = Instant::now();
+        assert_eq!(next(&mut changes).await, health(1, said));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+    // It may say nothing for as long as it likes.
+    silent(&mut changes, Duration::from_secs(3600)).await;
+    let start = Instant::now();
+    drop(says);
+    assert_eq!(next(&mut changes).await, health(1, Health::Unhealthy));
+    // Three failures, and the waits at the edge between them.
+    let waited = start.elapsed().as_millis();
+    assert!((2_000..2_010).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_says_nothing_at_first_has_failed_when_its_time_is_over() {
+    let (_says, words) = mpsc::unbounded_channel();
+    let probe = Heard(Arc::new(Mutex::new(Some(words))));
+    let (sender, registry) = registry();
+    sender.send(Ok(Change::Reset(vec![endpoint(1)]))).expect("it is listened to");
+    let mut changes: Changes = Box::pin(Checked::new(registry, probe, steady()));
+    next(&mut changes).await;
+    next(&mut changes).await;
+    let start = Instant::now();
+    assert_eq!(next(&mut changes).await, health(1, Health::Unhealthy));
+    let waited = start.elapsed().as_millis();
+    assert!((1_000..1_010).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_without_calls_is_asked_once_a_minute_while_it_is_well() {
+    let probe = Scripted::default().says(1, &[Good, Good, Bad, Good]);
+    let config = steady()
+        .no_traffic_interval(Duration::from_secs(60), |endpoint| endpoint.address().port() != 1)
+        .expect("within a day");
+    let (_sender, mut changes) = checked(&[1, 2], &probe, config).await;
+    next(&mut changes).await;
+    next(&mut changes).await;
+    silent(&mut changes, Duration::from_secs(185)).await;
+    let waits: Vec<_> = probe.waits(1).iter().map(Duration::as_secs).collect();
+    assert_eq!(waits, [60, 60, 1, 60]);
+    assert!(probe.waits(2).iter().all(|wait| wait.as_secs() == 5));
 }
 
 #[tokio::test(start_paused = true)]

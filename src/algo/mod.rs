@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod bucket;
 pub mod ewma;
 pub(crate) mod hex;
+pub mod outlier;
 pub mod p2c;
 pub mod quantile;
 pub mod window;

@@ -59,7 +59,7 @@ const WINDOWS: usize = 3;
 const FINENESS: u32 = 6;
 const TRACKABLE_BITS: u32 = 26;
 /// The first 64 microseconds and each doubling above have 64 buckets; one more is for the rest.
-const BUCKETS: usize = ((TRACKABLE_BITS - FINENESS + 1) << FINENESS) as usize + 1;
+const BUCKETS: usize = buckets::<FINENESS>();
 const BEYOND: usize = BUCKETS - 1;
 /// Nanoseconds of a second.
 const NANOS: u128 = 1_000_000_000;
@@ -179,18 +179,31 @@ impl Histogram {
 /// The bucket of a duration. The first 128 are a microsecond wide, the next 64 two, and so on:
 /// the six bits below a number's highest one say which of a doubling's it is.
 fn bucket(took: Duration) -> usize {
-    if took >= TRACKABLE {
-        return BEYOND;
-    }
-    let micros = took.as_micros() as usize;
-    let shift = micros.checked_ilog2().unwrap_or(0).saturating_sub(FINENESS);
-    ((shift as usize) << FINENESS) + (micros >> shift)
+    bucket_of::<FINENESS>(took)
 }
 
 /// Where a bucket ends: all of its durations are shorter.
 const fn end_of(bucket: usize) -> Duration {
-    let shift = (bucket >> FINENESS).saturating_sub(1);
-    let within = bucket - (shift << FINENESS);
+    end_of_bucket::<FINENESS>(bucket)
+}
+
+/// How many buckets there are with 2^`FINE` of them for each doubling.
+pub(crate) const fn buckets<const FINE: u32>() -> usize {
+    ((TRACKABLE_BITS - FINE + 1) << FINE) as usize + 1
+}
+
+pub(crate) fn bucket_of<const FINE: u32>(took: Duration) -> usize {
+    if took >= TRACKABLE {
+        return buckets::<FINE>() - 1;
+    }
+    let micros = took.as_micros() as usize;
+    let shift = micros.checked_ilog2().unwrap_or(0).saturating_sub(FINE);
+    ((shift as usize) << FINE) + (micros >> shift)
+}
+
+pub(crate) const fn end_of_bucket<const FINE: u32>(bucket: usize) -> Duration {
+    let shift = (bucket >> FINE).saturating_sub(1);
+    let within = bucket - (shift << FINE);
     Duration::from_micros(((within as u64) + 1) << shift)
 }
 

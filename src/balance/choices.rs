@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     policy::{Candidates, LoadView, Member, Picker, Policy},
     recent::{REMEMBERED, Usual},
+    slow_start::handicap,
 };
 use crate::algo::p2c;
 
@@ -30,8 +31,12 @@ impl PeakEwma {
     pub(super) fn pick_from<C: Candidates + ?Sized>(among: &C) -> Option<usize> {
         match among.usual() {
             None => {
-                let at = least(among, 0, |load| load.peak_ewma())?;
-                Some(if among.load(at).is_stale() { fresher(among, at) } else { at })
+                let at = least(among, 0, |load| load.peak_ewma(|| among.draw()))?;
+                let load = among.load(at);
+                // One that starts slowly is always stale. To prefer the others all the same would
+                // leave it with nothing.
+                let fresh = !load.is_stale() || load.share() < 1.0;
+                Some(if fresh { at } else { fresher(among, at) })
             }
             Some(usual) => by_report(among, usual),
         }
@@ -42,7 +47,7 @@ impl PeakEwma {
 /// loaded.
 #[inline(never)]
 fn fresher<C: Candidates + ?Sized>(among: &C, at: usize) -> usize {
-    let load = |at| among.load(at).peak_ewma();
+    let load = |at| among.load(at).peak_ewma(|| among.draw());
     let (mut best, mut least) = (at, load(at));
     for at in (0..HEARD).filter_map(|nth| among.heard(nth)) {
         if at != best && load(at) < least && among.is_fit(at) {
@@ -56,7 +61,7 @@ fn fresher<C: Candidates + ?Sized>(among: &C, at: usize) -> usize {
 /// those that were not heard of for long one can only say what is usual.
 #[inline(never)]
 fn by_report<C: Candidates + ?Sized>(among: &C, usual: Usual) -> Option<usize> {
-    let measure = |load: &LoadView<'_>| load.reported(usual);
+    let measure = |load: &LoadView<'_>| load.reported(usual, || among.draw());
     let at = least(among, HEARD_REPORTS, measure)?;
     let (other, load) = lesser(among, measure)?;
     Some(if load < measure(&among.load(at)) { other } else { at })
@@ -101,7 +106,7 @@ impl Picker for LeastRequest {
     fn pick(&self, among: &dyn Candidates) -> Option<usize> {
         least(among, 0, |load| {
             let doubt = if load.is_doubted() { DOUBTED } else { 0.0 };
-            f64::from(load.in_flight()) + doubt
+            (f64::from(load.in_flight()) + 1.0) * handicap(load.share(), || among.draw()) + doubt
         })
     }
 }
@@ -133,8 +138,9 @@ fn least<C: Candidates + ?Sized>(
             continue;
         }
         let load = measure(&among.load(at));
-        // Looked at last: hardly any of them does not fit.
-        if load < least && among.is_fit(at) {
+        // Looked at last: hardly any of them does not fit. One that starts slowly is looked at only
+        // when it is drawn, or it would be heard the more, the more it is looked at.
+        if load < least && among.is_fit(at) && among.load(at).share() >= 1.0 {
             (best, least) = (at, load);
         }
     }

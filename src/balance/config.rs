@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use super::policy::Policy;
+use super::{eject::EjectionConfig, policy::Policy, slow_start::SlowStart};
 use crate::{algo::ewma, entropy::Entropy, event::Observer};
 
 /// Below this share of endpoints that may be called, all are (Envoy, `healthy_panic_threshold`).
@@ -20,6 +20,9 @@ pub struct BalanceConfig {
     /// None for the default.
     pub(super) policy: Option<Arc<dyn Policy>>,
     pub(super) panic_threshold: f64,
+    pub(super) fails_in_panic: bool,
+    pub(super) ejection: Option<EjectionConfig>,
+    pub(super) slow_start: SlowStart,
     pub(super) empty_wait: Duration,
     pub(super) decay: Duration,
     pub(super) entropy: Entropy,
@@ -33,6 +36,9 @@ impl BalanceConfig {
         Self {
             policy: None,
             panic_threshold: DEFAULT_PANIC_THRESHOLD,
+            fails_in_panic: false,
+            ejection: Some(EjectionConfig::new()),
+            slow_start: SlowStart::default(),
             empty_wait: DEFAULT_EMPTY_WAIT,
             decay: ewma::DEFAULT_DECAY,
             entropy: Entropy::system(),
@@ -60,6 +66,41 @@ impl BalanceConfig {
         }
         self.panic_threshold = share;
         Ok(self)
+    }
+
+    /// Below the [threshold](Self::panic_threshold) calls fail at once with
+    /// [`NoEndpoint::Refused`](super::NoEndpoint::Refused), instead of being spread over all (Envoy's
+    /// `fail_traffic_on_panic`): for a service that fails as a whole, and gets well sooner if it is
+    /// left alone.
+    #[must_use]
+    pub const fn fail_in_panic(mut self) -> Self {
+        self.fails_in_panic = true;
+        self
+    }
+
+    /// Which endpoints are ejected for doing worse than their peers (default:
+    /// [`EjectionConfig::new`]).
+    #[must_use]
+    pub fn ejection(mut self, config: EjectionConfig) -> Self {
+        self.ejection = Some(config);
+        self
+    }
+
+    /// Ejects nobody, and counts nothing for it.
+    ///
+    /// For endpoints that are no peers, since each has requests of its own: where calls go by a key,
+    /// one key that always fails makes its endpoint an outlier, and then the next one.
+    #[must_use]
+    pub fn without_ejection(mut self) -> Self {
+        self.ejection = None;
+        self
+    }
+
+    /// How an endpoint that joins others or comes back gets to its full share (default: over 30 s).
+    #[must_use]
+    pub const fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.slow_start = slow_start;
+        self
     }
 
     /// How long a call waits for a first endpoint while none is known. The call's own deadline
@@ -112,6 +153,8 @@ pub enum InvalidBalance {
     PanicThreshold,
     /// A decay of zero.
     Decay,
+    /// A slow start's aggression that is not above zero.
+    Aggression,
 }
 
 impl fmt::Display for InvalidBalance {
@@ -120,6 +163,7 @@ impl fmt::Display for InvalidBalance {
             Self::PanicThreshold => {
                 "the panic threshold is a share: set it between 0.0 (never) and 1.0"
             }
+            Self::Aggression => "a slow start's aggression must be above zero; 1.0 is linear",
             Self::Decay => "a decay of zero forgets every latency at once: set it above zero",
         })
     }

@@ -30,7 +30,9 @@ pub(crate) struct Decision<G, N> {
 impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
     pub(crate) fn new(config: BalanceConfig, gates: N, now: Instant) -> Self {
         let nothing: Nothing = |_| {};
-        Self { shared: Shared::new(config, now), roster: Roster::new(nothing, gates) }
+        let shared = Shared::new(config, now);
+        let roster = Roster::new(nothing, gates, &shared.config, &shared.alarm, now);
+        Self { shared, roster }
     }
 
     pub(crate) fn apply(&mut self, change: Change, now: Instant) {
@@ -41,7 +43,8 @@ impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
 
     /// The endpoint of one attempt and its gate's permit; none if there is none to be had now.
     pub(crate) fn pick(&mut self, words: &Words, now: Instant) -> Option<Admitted<G>> {
-        if self.roster.due().is_some_and(|at| at <= now) {
+        let due = self.roster.due().is_some_and(|at| at <= now);
+        if due || self.shared.alarm.is_raised() {
             if let Some(snapshot) = self.roster.on_time(&self.shared, now) {
                 self.shared.publish(snapshot);
             }

@@ -3,12 +3,12 @@
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Weak,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use super::{roster::Roster, service::Shared};
+use super::{eject::Alarm, roster::Roster, service::Shared};
 use crate::{
     endpoint::{Change, Discover, Endpoint, Gate, MakeEndpoint},
     error::BoxError,
@@ -29,7 +29,7 @@ const MAX_DOUBLINGS: u32 = 9;
 
 /// Drives discovery until it ends or the last handle is gone. It holds no handle itself, and
 /// a discovery that has ended is not polled again: the last good set stays, and so does the
-/// driver only where the policy wants its pickers renewed.
+/// driver where there is somebody to eject, or pickers to renew.
 pub(super) async fn drive<S, G, D, M, N>(shared: Weak<Shared<S, G>>, discover: D, make: M, gates: N)
 where
     D: Discover,
@@ -38,10 +38,15 @@ where
     G: Gate,
 {
     let mut discover = pin!(Some(discover));
-    let mut roster = Roster::new(make, gates);
+    let Some((mut roster, alarm)) = shared.upgrade().map(|shared| {
+        let alarm = Arc::clone(&shared.alarm);
+        (Roster::new(make, gates, &shared.config, &alarm, now()), alarm)
+    }) else {
+        return;
+    };
     let mut errors = 0_u32;
     loop {
-        let Some(first) = next(discover.as_mut(), roster.due()).await else {
+        let Some(first) = next(discover.as_mut(), roster.due(), &alarm).await else {
             let Some(shared) = shared.upgrade() else { return };
             if let Some(snapshot) = roster.on_time(&shared, now()) {
                 shared.publish(snapshot);
@@ -57,7 +62,7 @@ where
             }
             End::Ended => {
                 shared.config.observer.on(|| Event::DiscoveryEnded);
-                if !roster.renews() {
+                if !roster.goes_on() {
                     return;
                 }
                 discover.set(None);
@@ -76,16 +81,21 @@ where
 
 type Step = Option<Result<Change, BoxError>>;
 
-/// The next step of discovery, or none when something else is due: to forget who left, or to
-/// renew the picker.
+/// The next step of discovery, or none when something else is due: to forget who left, to renew
+/// the picker, to compare the endpoints, or to look at one that has failed too often in a row.
 async fn next<D: Discover>(
     mut discover: Pin<&mut Option<D>>,
     due: Option<Instant>,
+    alarm: &Alarm,
 ) -> Option<Step> {
+    let mut raised = pin!(alarm.raised());
     let mut due = pin!(due.map(Sleep::until));
     poll_fn(|cx| {
         if let Poll::Ready(step) = poll_change(discover.as_mut(), cx) {
             return Poll::Ready(Some(step));
+        }
+        if raised.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
         }
         match due.as_mut().as_pin_mut() {
             Some(sleep) => sleep.poll(cx).map(|()| None),

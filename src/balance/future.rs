@@ -166,7 +166,7 @@ pub(crate) fn failed<S, G: Gate>(
     verdict: Verdict,
     mut held: Held<S, G>,
 ) -> BoxError {
-    held.answered(verdict, || None);
+    held.failed(verdict);
     held.settle(verdict);
     AtEndpoint::new(held.node().endpoint.clone(), error).into()
 }

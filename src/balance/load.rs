@@ -6,21 +6,7 @@
 //! so the few that an endpoint gets after it has hung up turn the others away, long before
 //! the first timeout, and a cost does not fade while nobody answers.
 //!
-//! **In doubt** is an endpoint after a failure: it loses against every other, however busy that
-//! is. A failure raises the level of doubt by two, a good answer lowers it by one: an endpoint
-//! that fails every other call does not talk its way out. The doubt lasts for 200 ms after a
-//! first failure, for 6.4 s after four in a row; then the endpoint is on probation and gets one
-//! call at a time, until the level is back at zero. So a stray failure costs an endpoint little
-//! of its share, and a healed one is back at once when it is tried, within 6.4 s. Only outcomes
-//! of calls that began after the last failure change the level: those of one wave count once,
-//! and a success from before proves nothing.
-//!
-//! The obvious alternative, a failure as a slow answer of several times the usual cost, is worse
-//! in three ways. It does not scale with the calls in flight: the busier the others are, the
-//! sooner a failing endpoint looks the least loaded again (one of five with a mean of 40 ms, at
-//! 2000 calls/s: 4.3 % of the calls, and 0.2 % when doubted). It fades no faster than a real
-//! peak, so a stray failure is paid for over seconds. And when all fail, penalties that are
-//! multiples of the peers' costs multiply each other (2 s of failures at 200 calls/s: 10^18 s).
+//! **Whether it is in doubt**, and loses against every other, is its [`Standing`].
 //!
 //! What belongs together shares one atomic word, so a pick reads it without a lock and
 //! without a write. Each word stands alone: nothing is published through these atomics, so all
@@ -28,17 +14,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::recent::Usual;
+use super::{recent::Usual, said::Said, slow_start::SlowStart, standing::Standing};
 use crate::{
     algo::ewma,
-    endpoint::LoadReport,
     sync::{AtomicU32, AtomicU64, Ordering, Padded},
 };
 
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
 /// than it is, once, and fades from there as always.
-const TICK_MICROS: u32 = 16;
-const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
+pub(super) const TICK_MICROS: u32 = 16;
+pub(super) const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
 pub(super) const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
 
 /// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
@@ -47,16 +32,6 @@ const MAX_AHEAD: u32 = 1 << 16;
 
 /// The cost of an endpoint of which nothing is known, where nothing is known of others either.
 const UNKNOWN_COST: f64 = 0.001;
-
-/// For how many ticks an endpoint is in doubt at level 1: 100 ms; it doubles with each level.
-const DOUBT: u32 = 100_000 / TICK_MICROS;
-/// What a failure adds to the level; a good answer takes 1. So an endpoint that fails more
-/// than a third of its calls rises, and is left with a call every few seconds.
-const FAILURE: u32 = 2;
-/// The highest level: a doubt of 6.4 s, about as long as a breaker is open at first. It is the
-/// longest time until a healed endpoint is tried; a shorter one would spend too many attempts
-/// on an endpoint that hangs, each of which costs a whole timeout.
-const MAX_LEVEL: u32 = 7;
 
 /// A call that was given up after less than this part of the usual time says nothing. It also
 /// bounds what calls that are always given up at the same moment can make of a cost: five times
@@ -68,9 +43,10 @@ const STALE: f64 = 0.010;
 /// ... and so many times what an answer takes.
 const STALE_COSTS: f64 = 4.0;
 
-/// How fast a server's report gets old, in seconds: 200 and 500 ms do as well in the ramp of
-/// [`docs::balancing`](crate::docs::balancing).
-const REPORT_DECAY: f64 = 0.3;
+/// For how long a latency is held, where servers report: 12 s. With a hundred clients and as many
+/// servers, an answer of each comes every two seconds; to fade from the beginning adds 5 % to the
+/// p99. After three times the decay more, a peak of 25 times the usual latency has gone.
+const HELD: u32 = 12 * TICKS_A_SECOND as u32;
 
 /// An endpoint that is so many times as slow as is usual is slow for another reason than its queue.
 /// Of requests whose size is normal with a deviation as large as the mean, one in a hundred
@@ -78,10 +54,6 @@ const REPORT_DECAY: f64 = 0.3;
 const SLOW: f64 = 4.0;
 /// The fourth root of [`SLOW`].
 const SLOW_ROOT: f64 = std::f64::consts::SQRT_2;
-
-/// Added to the load of an endpoint in doubt: more than any load, and little enough that an
-/// `f64` still tells two such loads apart.
-const DOUBTED: f64 = 1e6;
 
 #[derive(Debug)]
 pub(super) struct Load {
@@ -92,22 +64,11 @@ pub(super) struct Load {
     sample: Padded<AtomicU64>,
     /// How many calls wait for their heads, and the tick since which nothing has come.
     silence: AtomicU64,
-    /// The level of doubt, and the tick of the last failure that counted.
-    doubt: AtomicU64,
+    /// What stands against it.
+    pub(super) standing: Standing,
     in_flight: AtomicU32,
     /// What the server said of its own load; none of it before it has said something.
-    report: Reported,
-}
-
-/// The server's words on itself, each with the tick at which it came.
-#[derive(Debug, Default)]
-struct Reported {
-    /// An `f32`, and the tick.
-    in_flight: AtomicU64,
-    /// An `f32`, and the tick.
-    utilization: AtomicU64,
-    /// Requests a second, and failures a second, each an `f32`.
-    rates: AtomicU64,
+    pub(super) said: Said,
 }
 
 impl Load {
@@ -118,9 +79,9 @@ impl Load {
             fading: TICK_SECONDS / decay.as_secs_f64(),
             sample: Padded(AtomicU64::new(0)),
             silence: AtomicU64::new(0),
-            doubt: AtomicU64::new(0),
+            standing: Standing::new(),
             in_flight: AtomicU32::new(0),
-            report: Reported::default(),
+            said: Said::default(),
         };
         // Of whom nothing is known at all, the last word is from a long time ago: it counts as
         // what is usual from the first answer of any other on. Where a thousand endpoints get a
@@ -135,15 +96,16 @@ impl Load {
 
     #[cfg(test)]
     fn get(&self, now: Instant) -> f64 {
-        self.get_at(0.0, self.tick(now))
+        self.get_at(0.0, self.tick(now), || u64::MAX)
     }
 
-    /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at.
+    /// What a pick compares, at a [tick](Self::tick) that serves for all that it looks at. A draw is
+    /// only taken of one that is slow at first.
     #[inline]
-    pub(super) fn get_at(&self, usual: f64, now: u32) -> f64 {
+    pub(super) fn get_at(&self, usual: f64, now: u32, draw: impl FnOnce() -> u64) -> f64 {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         let load = self.latency_at(usual, now) * (f64::from(in_flight) + 1.0);
-        if self.is_doubted_at(now) { load + DOUBTED } else { load }
+        self.standing.weigh(load, || self.awaited() > 0, now, draw)
     }
 
     /// What the next answer is expected to take, in seconds: at least as long as calls have waited
@@ -164,32 +126,25 @@ impl Load {
 
     /// What a pick compares where servers report.
     ///
-    /// A report is true when it is made, and true no more some hundred milliseconds later, when
-    /// others have sent their calls there: the older it is, the nearer the endpoint is to what is
-    /// usual. It counts for nothing where this client alone has more in flight.
+    /// A report counts for nothing where this client alone has more in flight.
     ///
     /// That counts the queue, but not how fast it moves. The latency tells, but has the queue in
-    /// it already, and the size of one's own requests: so its fourth root counts, up to
-    /// [`SLOW`] times the usual latency, and all of what is beyond that: whoever is so slow
-    /// for another reason (a far network, a lock) has a short queue for the very reason that
-    /// it is not sent anything. Silence counts in full.
-    pub(super) fn reported_at(&self, usual: Usual, now: u32) -> f64 {
-        let (said, tick) = unpack(self.report.in_flight.load(Ordering::Relaxed));
-        let mut queue = usual.in_flight;
-        if tick != 0 {
-            let age = f64::from(since(tick, now)) * TICK_SECONDS;
-            queue += (f64::from(f32::from_bits(said)) - queue) * ewma::kept(age / REPORT_DECAY);
-        }
+    /// it already, and the size of one's own requests: so the fourth root counts of what it is
+    /// above the usual one. It is held for a while before it fades: with reports in most answers,
+    /// nobody is sent a call to find out whether he is still slow. Where it is more than [`SLOW`]
+    /// times the usual one, all of it counts: whoever is so slow for another reason (a far network,
+    /// a lock) has a short queue for the very reason that he is sent nothing. So does silence.
+    pub(super) fn reported_at(&self, usual: Usual, now: u32, draw: impl FnOnce() -> u64) -> f64 {
+        let queue = self.said.queue(usual.in_flight, now);
         let queue = queue.max(f64::from(self.in_flight.load(Ordering::Relaxed)));
-        // Its own fourth root fades four times as slowly: with reports from every other answer on, an
-        // endpoint that looks slow is not found to be quick by trying.
         let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
-        let cost = expected(cost, usual.latency, self.kept(tick, now).sqrt().sqrt());
-        let ratio = cost / usual.latency.max(f64::MIN_POSITIVE);
-        let slow = ratio.sqrt().sqrt().max(ratio * SLOW_ROOT / SLOW);
-        let silent = (self.silence_at(now) / cost.max(f64::MIN_POSITIVE)).max(1.0);
+        let (age, usual) = (since(tick, now), usual.latency.max(TICK_SECONDS));
+        let after = |age| expected(cost, usual, ewma::kept(f64::from(age) * self.fading)) / usual;
+        let held: f64 = after(age.saturating_sub(HELD)).max(1.0);
+        let slow = held.sqrt().sqrt().max(after(age) * SLOW_ROOT / SLOW);
+        let silent = (self.silence_at(now) / (usual * held)).max(1.0);
         let load = (queue + 1.0) * slow * silent;
-        if self.is_doubted_at(now) { load + DOUBTED } else { load }
+        self.standing.weigh(load, || self.awaited() > 0, now, draw)
     }
 
     /// The cost of an answer alone, in seconds.
@@ -215,12 +170,7 @@ impl Load {
         update(&self.silence, |awaited, since| {
             Some((awaited.saturating_add(1), if awaited == 0 { tick } else { since }))
         });
-        if self.report.in_flight.load(Ordering::Relaxed) != 0 {
-            // One more than it said. So a report draws as many calls as it has room for.
-            update(&self.report.in_flight, |said, tick| {
-                Some(((f32::from_bits(said) + 1.0).to_bits(), tick))
-            });
-        }
+        self.said.sent();
     }
 
     /// Its head has come, or never will.
@@ -230,33 +180,6 @@ impl Load {
 
     pub(super) fn heard_at(&self, tick: u32) {
         update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
-    }
-
-    /// The server has said how busy it is.
-    pub(super) fn reported(&self, report: &LoadReport, tick: u32) {
-        let Reported { in_flight, utilization, rates } = &self.report;
-        for (word, value) in [(in_flight, report.in_flight), (utilization, report.utilization)] {
-            if let Some(value) = value {
-                word.store(pack(value.to_bits(), tick.max(1)), Ordering::Relaxed);
-            }
-        }
-        if let Some(rate) = report.rate {
-            let errors = report.errors.unwrap_or_default();
-            rates.store(pack(rate.to_bits(), errors.to_bits()), Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn said_in_flight(&self, now: u32) -> Option<(f32, Duration)> {
-        said(&self.report.in_flight, now)
-    }
-
-    pub(super) fn said_utilization(&self, now: u32) -> Option<(f32, Duration)> {
-        said(&self.report.utilization, now)
-    }
-
-    pub(super) fn said_rates(&self) -> (f32, f32) {
-        let (rate, errors) = unpack(self.report.rates.load(Ordering::Relaxed));
-        (f32::from_bits(rate), f32::from_bits(errors))
     }
 
     /// It is in flight no more.
@@ -295,18 +218,27 @@ impl Load {
 
     /// A call that began then has failed.
     pub(super) fn failed(&self, began: Instant, now: Instant) {
-        let (began, tick) = (self.tick(began), self.tick(now));
-        update(&self.doubt, |level, since| {
-            let counts = level == 0 || is_after(began, since);
-            counts.then(|| ((level + FAILURE).min(MAX_LEVEL), tick))
-        });
+        self.standing.failed(self.tick(began), self.tick(now));
     }
 
     /// A call that began then has ended well.
     pub(super) fn succeeded(&self, began: Instant) {
-        update(&self.doubt, |level, since| {
-            (level > 0 && is_after(self.tick(began), since)).then(|| (level - 1, since))
-        });
+        self.standing.succeeded(|| self.tick(began));
+    }
+
+    /// With this start for one that joins others or comes back.
+    pub(super) fn with_slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.standing = self.standing.with_slow_start(slow_start);
+        self
+    }
+
+    /// It is back after it was left alone. What is known of it is old: it costs what its peers
+    /// cost, nobody doubts it, and it is slow at first.
+    pub(super) fn returned(&self, peers: Option<f64>, now: Instant) {
+        let cost = peers.unwrap_or_else(|| self.cost(now));
+        self.sample.store(pack_cost(cost, self.tick(now)), Ordering::Relaxed);
+        self.standing.acquit();
+        self.standing.start(self.tick(now));
     }
 
     /// How many calls wait for their heads.
@@ -336,8 +268,7 @@ impl Load {
 
     #[inline]
     pub(super) fn is_doubted_at(&self, now: u32) -> bool {
-        let (level, tick) = unpack(self.doubt.load(Ordering::Relaxed));
-        level > 0 && (since(tick, now) < doubt(level) || self.awaited() > 0)
+        self.standing.is_doubted(|| self.awaited() > 0, now)
     }
 
     /// The time of the words. It is the same for all endpoints of a balancer.
@@ -369,26 +300,13 @@ pub(super) const fn since(tick: u32, now: u32) -> u32 {
     if ticks > u32::MAX - MAX_AHEAD { 0 } else { ticks }
 }
 
-/// For how many ticks an endpoint is in doubt at a level above 0.
-const fn doubt(level: u32) -> u32 {
-    let level = level.saturating_sub(1);
-    DOUBT << if level < MAX_LEVEL { level } else { MAX_LEVEL - 1 }
-}
-
 /// Whether tick `a` is after `b`, across the wrap.
-const fn is_after(a: u32, b: u32) -> bool {
+pub(super) const fn is_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
-/// A value that a server has said, and how long ago; a tick of 0 is never.
-fn said(word: &AtomicU64, now: u32) -> Option<(f32, Duration)> {
-    let (value, tick) = unpack(word.load(Ordering::Relaxed));
-    let age = Duration::from_micros(u64::from(since(tick, now)) * u64::from(TICK_MICROS));
-    (tick != 0).then(|| (f32::from_bits(value), age))
-}
-
 /// Changes the two halves of a word together, if there is anything to change.
-fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
+pub(super) fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
     let mut seen = word.load(Ordering::Relaxed);
     loop {
         let (high, low) = unpack(seen);
@@ -401,11 +319,11 @@ fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
     }
 }
 
-const fn pack(high: u32, low: u32) -> u64 {
+pub(super) const fn pack(high: u32, low: u32) -> u64 {
     (high as u64) << 32 | low as u64
 }
 
-const fn unpack(word: u64) -> (u32, u32) {
+pub(super) const fn unpack(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
 }
 
@@ -533,6 +451,40 @@ mod tests {
             load.end();
             now += 2 * MS;
         }
+    }
+
+    #[test]
+    fn one_that_joins_has_its_share_when_the_window_is_over() {
+        let start = crate::time::now();
+        let second = 1000 * MS;
+        let load = Load::new(start, TAU, Some(0.005), start).with_slow_start(SlowStart::default());
+        let full = load.cost(start);
+        load.standing.start(load.tick(start));
+        for (age, share) in [(0, 0.1), (3, 0.1), (6, 0.2), (15, 0.5), (27, 0.9), (30, 1.0)] {
+            let now = start + age * second;
+            load.observe(5 * MS, now);
+            assert!((full / load.get(now) - share).abs() < 1e-3, "{age}: {}", load.get(now));
+        }
+        assert!(load.standing.is_starting());
+        load.succeeded(start + 30 * second);
+        assert!(!load.standing.is_starting());
+    }
+
+    #[test]
+    fn doubt_comes_before_the_slow_start_and_does_not_end_it() {
+        let now = crate::time::now();
+        let load = Load::new(now, TAU, Some(0.005), now).with_slow_start(SlowStart::default());
+        load.standing.start(load.tick(now));
+        load.failed(now, now);
+        assert!(load.is_doubted(now) && load.get(now) > 1e5);
+        let later = now + 200 * MS;
+        for _ in 0..2 {
+            assert!(!load.is_doubted(later));
+            load.succeeded(later);
+        }
+        assert!((load.standing.share(load.tick(later)) - 0.1).abs() < 1e-9);
+        load.returned(Some(0.002), later + 10_000 * MS);
+        assert!((load.get(later + 10_000 * MS) - 0.02).abs() < 1e-6);
     }
 
     #[test]

@@ -36,12 +36,14 @@ pub(super) struct Effect {
     pub(super) health: Option<(Endpoint, Health)>,
     /// Something else is said of an endpoint that was there.
     pub(super) described: bool,
+    /// An ejection ended with it.
+    pub(super) returned: bool,
 }
 
 impl Effect {
     pub(super) fn is_empty(&self) -> bool {
         let moved = !self.added.is_empty() || !self.removed.is_empty();
-        !moved && self.health.is_none() && !self.described
+        !moved && self.health.is_none() && !self.described && !self.returned
     }
 }
 
@@ -94,6 +96,22 @@ impl<T> Members<T> {
     /// The value of a member.
     pub(super) fn get(&self, endpoint: &Endpoint) -> Option<&T> {
         self.present.get(endpoint).map(|member| &member.value)
+    }
+
+    /// What the active check says of a member.
+    pub(super) fn health(&self, endpoint: &Endpoint) -> Option<Health> {
+        self.present.get(endpoint).map(|member| member.health)
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.present.is_empty()
+    }
+
+    /// All values, also of those who left a short while ago.
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        let left = self.left.values().map(|(value, _)| value);
+        self.present.values().map(|member| &member.value).chain(left)
     }
 
     /// The members in the order in which they came.

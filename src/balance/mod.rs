@@ -6,10 +6,10 @@
 //! ```
 //!
 //! A task of its own drives discovery, with or without traffic, and publishes an immutable
-//! snapshot of the endpoints. A call loads it once, takes no lock, and picks the less loaded of
-//! two endpoints drawn at random ([`algo::p2c`](crate::algo::p2c)) among those that
+//! snapshot of the endpoints. A call loads it once, takes no lock, and picks, by default, the less
+//! loaded of two endpoints drawn at random ([`algo::p2c`](crate::algo::p2c)) among those that
 //!
-//! 1. are not known to be unhealthy, and whose [`Gate`] (a breaker) is open,
+//! 1. are not known to be unhealthy and not ejected, and whose [`Gate`] (a breaker) is open,
 //! 2. have not asked to be left alone for a while (`Retry-After`),
 //! 3. no earlier attempt of the same call went to.
 //!
@@ -20,11 +20,38 @@
 //!
 //! The load is Peak EWMA ([`algo::ewma`](crate::algo::ewma)) times the calls in flight, and an
 //! endpoint from which nothing comes while calls wait for it is at least as slow as its silence
-//! is long. An endpoint that has failed is *in doubt* for a while, 200 ms at first and 6.4 s
+//! is long. Where what is known of both is old, as it is with many endpoints, those that have just
+//! answered are looked at too. Servers that report in their answers how busy they are
+//! ([`LoadReport`]) are believed while that is fresh. Other ways to pick are a [`Policy`]; what they
+//! are worth near the capacity is told in [`docs::balancing`](crate::docs::balancing). An endpoint that has failed is *in doubt* for a while, 200 ms at first and 6.4 s
 //! after four failures in a row, and loses against every other, however busy; then it gets one
 //! call at a time until enough of them ended well. So one that fails at once is no sink, one
 //! that hangs costs few calls a timeout, a stray failure is soon forgotten, and a healed
 //! endpoint has its share back within seconds.
+//!
+//! # Ejection
+//!
+//! A breaker opens when half of an endpoint's calls fail. One that fails a tenth of them, while its
+//! peers fail none, is seen only by comparison: every ten seconds the driver compares all of them,
+//! and *ejects* the outliers for 30 s, and longer each time ([`EjectionConfig`], [`FailureRate`]).
+//! That is on by default, since it finds nothing in a fleet that is alike, never takes more than half
+//! of the endpoints, and each failure that it saves is one that a retry would have had to make good.
+//! Why, since when and until when is in [`EndpointStatus::ejected`] and in the events. What else keeps
+//! an endpoint out, in the order of who wins:
+//!
+//! 1. One that has left gets nothing new, and finishes what it has.
+//! 2. One that the active check found unhealthy is out, whatever its calls say.
+//! 3. One that is ejected is out until its time is over. A check that finds it healthy again may
+//!    shorten that to the first ejection time; it does not end it, since a health page says little of
+//!    the calls. (In Envoy it ends it, and so it does in [`EjectionConfig::envoy`].)
+//! 4. One whose breaker is open is out until that lets calls try. A check may make it try sooner,
+//!    and never closes it by itself.
+//! 5. One in doubt is taken when no other can be.
+//!
+//! One that comes back from being ejected or unhealthy, or that joins others, [starts
+//! slowly](SlowStart): its share of the calls grows for 30 s.
+//!
+//! # Too few
 //!
 //! While the first checks of some are under way and no other may be called, a call waits for
 //! one, as it does for a first endpoint.
@@ -60,6 +87,10 @@
 //! | setting | default | range | why |
 //! |---|---|---|---|
 //! | [panic threshold](DEFAULT_PANIC_THRESHOLD) | 50 % | 0 (never) to 100 % | Envoy |
+//! | [interval of ejection](DEFAULT_EJECTION_INTERVAL) | 10 s | 100 ms to an hour | Envoy, gRPC |
+//! | [time of an ejection](DEFAULT_EJECTION_TIME) | 30 s, times the number in a row, to [300 s](LONGEST_EJECTION) | 100 ms to a day | Envoy, gRPC |
+//! | [ejected at the most](DEFAULT_MAX_EJECTED_PERCENT) | 50 %, and at least one | 1 to 100 % | a median tells the bad from the good up to there |
+//! | [slow start](DEFAULT_SLOW_START) | 30 s | 0 (off) and more | pools are full and code is warm by then |
 //! | [wait for a first endpoint](DEFAULT_EMPTY_WAIT) | 5 s | 0 and more | a registry's first answer takes that long at the worst |
 //! | [decay of a cost](crate::algo::ewma::DEFAULT_DECAY) | 4 s | above 0 | how long a healed endpoint is remembered as slow |
 //! | [longest `Retry-After` followed](MAX_SET_ASIDE) | 30 s | | an endpoint must not disappear for a day by one header |
@@ -80,15 +111,18 @@
 //!
 //! # Events
 //!
-//! `EndpointAdded`, `EndpointRemoved`, `Panic`, `DiscoveryFailed`, `DiscoveryEnded`.
+//! `EndpointAdded`, `EndpointRemoved`, `HealthChanged`, `Outlier`, `EjectionEnded`, `Panic`, `DiscoveryFailed`, `DiscoveryEnded`.
 //!
 //! [`Gate`]: crate::endpoint::Gate
+//! [`LoadReport`]: crate::endpoint::LoadReport
 
 mod choices;
 mod config;
 #[cfg(feature = "testing")]
 mod decision;
 mod driver;
+mod eject;
+mod ejector;
 mod error;
 mod future;
 mod load;
@@ -99,13 +133,22 @@ mod policy;
 mod recent;
 mod roster;
 mod round_robin;
+mod said;
 mod service;
+mod slow_start;
 mod snapshot;
+mod standing;
 
 pub use self::{
     choices::{LeastRequest, PeakEwma},
     config::{
         BalanceConfig, DEFAULT_EMPTY_WAIT, DEFAULT_PANIC_THRESHOLD, InvalidBalance, MAX_SET_ASIDE,
+    },
+    eject::{
+        Action, Consecutive, DEFAULT_EJECTION_INTERVAL, DEFAULT_EJECTION_TIME,
+        DEFAULT_MAX_EJECTED_PERCENT, Ejection, EjectionConfig, EjectionState, Evidence,
+        FailurePercentage, FailureRate, Host, InvalidEjection, LONGEST_EJECTION, Latency, Outlier,
+        Ruling, SuccessRate, Tally,
     },
     error::{AtEndpoint, NoEndpoint, OutsideRuntime},
     future::BalanceFuture,
@@ -114,6 +157,7 @@ pub use self::{
     recent::Usual,
     round_robin::RoundRobin,
     service::Balance,
+    slow_start::{DEFAULT_SLOW_START, SlowStart},
 };
 #[cfg(feature = "testing")]
 pub(crate) use self::{decision::Decision, node::Node};

@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{config::MAX_SET_ASIDE, load::Load, recent::Recent};
+use super::{
+    config::MAX_SET_ASIDE,
+    eject::{Counts, Ejection, Origin},
+    load::Load,
+    recent::Recent,
+};
 use crate::{
     call::{Asked, Target},
     classify::{Blame, Pushback, Sent, Settle, Verdict},
@@ -23,6 +28,8 @@ pub(crate) struct Node<S, G> {
     pub(crate) service: S,
     pub(super) gate: G,
     pub(super) load: Load,
+    /// What ejection looks at, if it does.
+    pub(super) counts: Option<Counts>,
     /// Where it is in the set that was published last.
     pub(super) place: AtomicU32,
     recent: Arc<Recent>,
@@ -44,7 +51,13 @@ impl<S, G> Node<S, G> {
     ) -> Self {
         let (key, place) = (EndpointKey::unique(), AtomicU32::new(0));
         let set_aside = AtomicU64::new(0);
-        Self { key, endpoint, service, gate, load, place, recent, epoch, set_aside }
+        let counts = None;
+        Self { key, endpoint, service, gate, load, counts, place, recent, epoch, set_aside }
+    }
+
+    pub(super) fn with_counts(mut self, counts: Option<Counts>) -> Self {
+        self.counts = counts;
+        self
     }
 
     pub(super) fn target(&self) -> Target {
@@ -78,6 +91,11 @@ impl<S, G> Node<S, G> {
         self.recent.latency()
     }
 
+    /// How many requests its server has said that it works on.
+    pub(super) fn reported_in_flight(&self, now: Instant) -> Option<f32> {
+        self.load.said.in_flight(self.load.tick(now)).map(|(said, _)| said)
+    }
+
     /// A call that was admitted begins.
     pub(crate) fn begin(&self, now: Instant) {
         self.load.begin(now);
@@ -96,6 +114,9 @@ impl<S, G> Node<S, G> {
         if Sign::of(verdict) == Sign::Good {
             let took = now.saturating_duration_since(began);
             self.load.observe_at(took, tick);
+            if let Some(counts) = &self.counts {
+                counts.took(took);
+            }
             self.recent.heard(self.place.load(Ordering::Relaxed), took.as_secs_f32());
             if let Some(report) = self.recent.listens(tick).then(report).flatten() {
                 self.reported(&report, tick);
@@ -110,14 +131,28 @@ impl<S, G> Node<S, G> {
 
     /// With an answer its server said how busy it is.
     fn reported(&self, report: &LoadReport, tick: u32) {
-        self.load.reported(report, tick);
+        self.load.said.take(report, tick);
         if let Some(in_flight) = report.in_flight {
             self.recent.reported(in_flight, tick);
         }
     }
 
     /// What became of it is known, to the end of its body: one that breaks off is a failure too.
+    #[cfg(feature = "testing")]
     pub(crate) fn settled(&self, verdict: Verdict, began: Instant, now: impl FnOnce() -> Instant) {
+        self.settled_by(verdict, Origin::Answer, began, now);
+    }
+
+    fn settled_by(
+        &self,
+        verdict: Verdict,
+        origin: Origin,
+        began: Instant,
+        now: impl FnOnce() -> Instant,
+    ) {
+        if let Some(counts) = &self.counts {
+            counts.count(verdict, origin);
+        }
         match Sign::of(verdict) {
             Sign::Good => self.load.succeeded(began),
             Sign::Bad => self.load.failed(began, now()),
@@ -131,6 +166,9 @@ impl<S, G> Node<S, G> {
         if Asked::dropped_at(deadline, now).is_failure() {
             // Cut off by our own deadline.
             self.load.failed(began, now);
+            if let Some(counts) = &self.counts {
+                counts.count(Verdict::TIMED_OUT, Origin::Local);
+            }
         } else {
             // Given up by the caller, or the loser of a race. That is no failure, but it would
             // have taken longer.
@@ -175,7 +213,8 @@ pub struct Held<S, G: Gate> {
     permit: G::Permit,
     deadline: Option<Instant>,
     began: Instant,
-    answered: bool,
+    /// None while nothing has come.
+    answered: Option<Origin>,
 }
 
 impl<S, G: Gate> Held<S, G> {
@@ -186,7 +225,7 @@ impl<S, G: Gate> Held<S, G> {
         began: Instant,
     ) -> Self {
         node.begin(began);
-        Self { node, permit, deadline: asked.deadline, began, answered: false }
+        Self { node, permit, deadline: asked.deadline, began, answered: None }
     }
 
     pub(crate) fn node(&self) -> &Node<S, G> {
@@ -206,15 +245,23 @@ impl<S, G: Gate> Held<S, G> {
         verdict: Verdict,
         report: impl FnOnce() -> Option<LoadReport>,
     ) {
-        self.answered = true;
         self.permit.answered(verdict);
+        self.answered = Some(Origin::Answer);
         self.node.answered(verdict, report, self.began, now());
+    }
+
+    /// There will be no answer.
+    pub(super) fn failed(&mut self, verdict: Verdict) {
+        self.permit.answered(verdict);
+        self.answered = Some(Origin::Local);
+        self.node.answered(verdict, || None, self.began, now());
     }
 }
 
 impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
-        self.node.settled(verdict, self.began, now);
+        let origin = self.answered.unwrap_or(Origin::Local);
+        self.node.settled_by(verdict, origin, self.began, now);
         self.permit.settle(verdict);
     }
 
@@ -233,7 +280,7 @@ impl<S, G: Gate> fmt::Debug for Held<S, G> {
 impl<S, G: Gate> Drop for Held<S, G> {
     fn drop(&mut self) {
         self.node.end();
-        if !self.answered {
+        if self.answered.is_none() {
             self.node.given_up(self.deadline, self.began, now());
         }
     }
@@ -251,6 +298,10 @@ pub struct EndpointStatus {
     pub health: Health,
     /// Whether its gate is likely to admit a call.
     pub open: bool,
+    /// Since when, until when, by which test and with which numbers it is ejected, if it is.
+    pub ejected: Option<Ejection>,
+    /// Which share of its weight it has: less than 1 while it starts slowly.
+    pub share: f64,
     /// Until when it asked to be left alone.
     pub set_aside_until: Option<Instant>,
     /// What its next answer is expected to take.
@@ -259,4 +310,7 @@ pub struct EndpointStatus {
     pub doubted: bool,
     /// Calls in flight, until their responses have been read.
     pub in_flight: u32,
+    /// How many requests its server has said that it works on, and the calls that this client has
+    /// sent since; none if it has never said so.
+    pub reported_in_flight: Option<f32>,
 }

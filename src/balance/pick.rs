@@ -171,6 +171,9 @@ impl<'a> Search<'a> {
         // panic, which would call those that have not even been asked.
         let early = snapshot.awaited && now < limit();
         let mut panic = !early && shared.in_panic(snapshot, now, false);
+        if panic && shared.config.fails_in_panic {
+            return nobody(snapshot);
+        }
         loop {
             let draw = || shared.config.entropy.draw();
             match snapshot.choose(self.wanted, &shared.recent, refused.keys(), panic, now, draw) {
@@ -179,7 +182,7 @@ impl<'a> Search<'a> {
                     None if refused.insert(node.key) => {}
                     None => match self.ask_all(shared, snapshot, now) {
                         Some(admitted) => return admitted,
-                        None if shared.may_panic() => panic = true,
+                        None if shared.may_panic() && !shared.config.fails_in_panic => panic = true,
                         None => return nobody(snapshot),
                     },
                 },
@@ -192,6 +195,9 @@ impl<'a> Search<'a> {
                         && (refused.is_some() && shared.may_panic()
                             || shared.in_panic(snapshot, now, true)) =>
                 {
+                    if shared.config.fails_in_panic {
+                        return nobody(snapshot);
+                    }
                     panic = true;
                     refused = Refused::default();
                 }

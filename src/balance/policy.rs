@@ -142,6 +142,14 @@ impl<'a> LoadView<'a> {
         self.load.is_doubted_at(self.tick)
     }
 
+    /// Which share of its weight it has: less than 1 while it [starts
+    /// slowly](super::SlowStart). To divide a load by, or to multiply a weight with.
+    #[inline]
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.load.standing.share(self.tick)
+    }
+
     /// Whether it was last heard of so long ago that little is known of its queue.
     #[inline]
     #[must_use]
@@ -153,32 +161,32 @@ impl<'a> LoadView<'a> {
     /// has sent since; and how long ago it said so.
     #[must_use]
     pub fn reported_in_flight(&self) -> Option<(f32, Duration)> {
-        self.load.said_in_flight(self.tick)
+        self.load.said.in_flight(self.tick)
     }
 
     /// Which part of its capacity its server has said is in use, and how long ago.
     #[must_use]
     pub fn reported_utilization(&self) -> Option<(f32, Duration)> {
-        self.load.said_utilization(self.tick)
+        self.load.said.utilization(self.tick)
     }
 
     /// How many requests its server has said that it serves a second, and how many of these
     /// fail.
     #[must_use]
     pub fn reported_rates(&self) -> (f32, f32) {
-        self.load.said_rates()
+        self.load.said.rates()
     }
 
     /// What [`PeakEwma`](super::PeakEwma) compares.
     #[inline]
-    pub(super) fn peak_ewma(&self) -> f64 {
-        self.load.get_at(self.usual, self.tick)
+    pub(super) fn peak_ewma(&self, draw: impl FnOnce() -> u64) -> f64 {
+        self.load.get_at(self.usual, self.tick, draw)
     }
 
     /// What [`PeakEwma`](super::PeakEwma) compares where servers report.
     #[inline]
-    pub(super) fn reported(&self, usual: Usual) -> f64 {
-        self.load.reported_at(usual, self.tick)
+    pub(super) fn reported(&self, usual: Usual, draw: impl FnOnce() -> u64) -> f64 {
+        self.load.reported_at(usual, self.tick, draw)
     }
 }
 

@@ -27,7 +27,7 @@ const LANES: usize = 16;
 
 /// How fast the averages follow: over so many answers. Of requests whose size is normal with a
 /// deviation as large as the mean, it is known to a seventh.
-const AVERAGED: f32 = 32.0;
+const AVERAGED: f32 = 16.0;
 
 /// What answers take where nothing is known of any, in seconds.
 const UNKNOWN: f64 = 0.001;

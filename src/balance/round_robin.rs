@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::policy::{Candidates, Member, Picker, Policy};
+use super::{
+    policy::{Candidates, Member, Picker, Policy},
+    slow_start::handicap,
+};
 use crate::sync::{AtomicU64, Ordering, Padded};
 
 /// One endpoint after the other, whatever their load.
@@ -12,7 +15,8 @@ use crate::sync::{AtomicU64, Ordering, Padded};
 /// [`docs::balancing`](crate::docs::balancing)). For endpoints that are known to be alike, and calls
 /// that are.
 ///
-/// An endpoint [in doubt](super::LoadView::is_doubted) is passed over while the next few are not.
+/// An endpoint [in doubt](super::LoadView::is_doubted) is passed over while the next few are not, and
+/// one that [starts slowly](super::SlowStart) in so many of its turns.
 /// All threads count with one number, which costs more than [`PeakEwma`](super::PeakEwma) does
 /// when many of them call.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +62,9 @@ impl Picker for RoundRobin {
             if !among.is_fit(at) {
                 continue;
             }
-            if !among.load(at).is_doubted() {
+            let load = among.load(at);
+            // One that is slow at first lets so many of its turns pass.
+            if !load.is_doubted() && handicap(load.share(), || among.draw()) <= 1.0 {
                 return Some(at);
             }
             doubted = doubted.or(Some(at));

@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::{
     config::BalanceConfig,
     driver::drive,
+    eject::Alarm,
     error::OutsideRuntime,
     future::BalanceFuture,
     node::{EndpointStatus, Held},
@@ -133,6 +134,8 @@ pub(crate) struct Shared<S, G> {
     pub(super) recent: Arc<Recent>,
     /// What times are counted from.
     pub(super) epoch: Instant,
+    /// Raised by a call after which its endpoint has failed too often in a row.
+    pub(super) alarm: Arc<Alarm>,
     waiting: Mutex<Waiting>,
     panic: AtomicBool,
     /// When the panic is looked at again, in nanoseconds after the epoch.
@@ -158,6 +161,7 @@ impl<S, G> Shared<S, G> {
             snapshot: ArcSwap::default(),
             recent: Arc::new(Recent::new()),
             epoch,
+            alarm: Arc::default(),
             waiting: Mutex::default(),
             panic: AtomicBool::new(false),
             panic_due: AtomicU64::new(0),
@@ -204,7 +208,7 @@ impl<S, G: Gate> Shared<S, G> {
         self.config.panic_threshold > 0.0
     }
 
-    /// Whether too few endpoints may be called, so that all of them are. Counted anew when it
+    /// Whether too few endpoints may be called, so that all (or none) of them are. Counted anew when it
     /// is due, or `at_once`, since nobody was found.
     pub(super) fn in_panic(&self, snapshot: &Snapshot<S, G>, now: Instant, at_once: bool) -> bool {
         let elapsed = now.saturating_duration_since(self.epoch).as_nanos() as u64;

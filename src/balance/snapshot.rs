@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     choices::PeakEwma,
+    eject::Ejection,
     node::{EndpointStatus, Node},
     policy::{self, Candidates, LoadView, Picker, Policy},
     recent::{Recent, Usual},
@@ -21,6 +22,8 @@ pub(super) struct Snapshot<S, G> {
     pub(super) members: Vec<Member<S, G>>,
     /// Of some, the first check is under way. Kept, as a call has no time to count.
     pub(super) awaited: bool,
+    /// Those that are ejected, in no order.
+    ejected: Vec<(EndpointKey, Ejection)>,
     /// None for the default policy, which is called directly.
     picker: Option<Arc<dyn Picker>>,
 }
@@ -33,6 +36,8 @@ pub(super) struct Member<S, G> {
     /// it when it came.
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) health: Health,
+    /// Whether it may be called, as far as the driver knows: not unhealthy and not ejected.
+    pub(super) eligible: bool,
 }
 
 impl<S, G> Clone for Member<S, G> {
@@ -41,13 +46,14 @@ impl<S, G> Clone for Member<S, G> {
             node: Arc::clone(&self.node),
             endpoint: Arc::clone(&self.endpoint),
             health: self.health,
+            eligible: self.eligible,
         }
     }
 }
 
 impl<S, G> Default for Snapshot<S, G> {
     fn default() -> Self {
-        Self { version: 0, members: Vec::new(), awaited: false, picker: None }
+        Self { version: 0, members: Vec::new(), awaited: false, ejected: Vec::new(), picker: None }
     }
 }
 
@@ -56,6 +62,7 @@ impl<S, G> Snapshot<S, G> {
     pub(super) fn new(
         version: u64,
         members: Vec<Member<S, G>>,
+        ejected: Vec<(EndpointKey, Ejection)>,
         policy: Option<&dyn Policy>,
         now: Instant,
     ) -> Self {
@@ -64,7 +71,7 @@ impl<S, G> Snapshot<S, G> {
             let views: Vec<_> = members.iter().map(|member| member.view(now)).collect();
             policy.picker(&views)
         });
-        Self { version, members, awaited, picker }
+        Self { version, members, awaited, ejected, picker }
     }
 }
 
@@ -157,17 +164,24 @@ impl<S, G: Gate> Snapshot<S, G> {
         Some(costs[(count - 1) / 2])
     }
 
+    fn ejection(&self, key: EndpointKey) -> Option<Ejection> {
+        self.ejected.iter().find(|(ejected, _)| *ejected == key).map(|&(_, ejection)| ejection)
+    }
+
     pub(super) fn statuses(&self, now: Instant) -> Vec<EndpointStatus> {
         let status = |member: &Member<S, G>| EndpointStatus {
             endpoint: Endpoint::clone(&member.endpoint),
             key: member.node.key,
             health: member.health,
             open: member.node.gate.is_open(now),
+            ejected: self.ejection(member.node.key),
+            share: member.node.load.standing.share(member.node.load.tick(now)),
             set_aside_until: member.node.set_aside_until(now),
             cost: std::time::Duration::try_from_secs_f64(member.node.load.cost(now))
                 .unwrap_or_default(),
             doubted: member.node.load.is_doubted(now),
             in_flight: member.node.load.in_flight(),
+            reported_in_flight: member.node.reported_in_flight(now),
         };
         self.members.iter().map(status).collect()
     }
@@ -255,6 +269,6 @@ impl<S, G> Member<S, G> {
 
 impl<S, G: Gate> Member<S, G> {
     fn is_eligible(&self, now: Instant) -> bool {
-        self.health.is_eligible() && self.node.gate.is_open(now)
+        self.eligible && self.node.gate.is_open(now)
     }
 }

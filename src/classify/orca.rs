@@ -13,6 +13,9 @@ use crate::endpoint::{IN_FLIGHT_METRIC, LoadReport};
 const HEADER: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 const BINARY: HeaderName = HeaderName::from_static("endpoint-load-metrics-bin");
 
+/// [`IN_FLIGHT_METRIC`] by the path that it has in a text.
+const IN_FLIGHT: &str = "named_metrics.requests_in_flight";
+
 /// The report in these headers, or trailers.
 pub(crate) fn load_report(headers: &HeaderMap) -> Option<LoadReport> {
     let mut report = Raw::default();
@@ -43,23 +46,24 @@ struct Raw {
 
 impl Raw {
     fn take(&mut self, name: &str, value: f64) {
+        let value = value as f32;
+        let value = (value.is_finite() && value >= 0.0).then_some(value);
         let field = match name {
             "cpu_utilization" | "cpuUtilization" => &mut self.processor,
             "application_utilization" | "applicationUtilization" => &mut self.application,
             "rps_fractional" | "rpsFractional" => &mut self.rate,
             "eps" => &mut self.errors,
-            _ => {
-                let metric = ["named_metrics.", "namedMetrics."]
-                    .iter()
-                    .find_map(|prefix| name.strip_prefix(prefix));
-                if metric != Some(IN_FLIGHT_METRIC) {
-                    return;
-                }
-                &mut self.in_flight
-            }
+            IN_FLIGHT => &mut self.in_flight,
+            _ => return,
         };
-        let value = value as f32;
-        *field = (value.is_finite() && value >= 0.0).then_some(value);
+        *field = value;
+    }
+
+    /// The metric that we know, by its name alone.
+    fn take_metric(&mut self, name: &[u8], value: f64) {
+        if name == IN_FLIGHT_METRIC.as_bytes() {
+            self.take(IN_FLIGHT, value);
+        }
     }
 
     fn done(self) -> Option<LoadReport> {
@@ -105,10 +109,7 @@ fn json(text: &str, report: &mut Raw) {
                 let Ok(value) = rest[..end].trim().parse() else { continue };
                 match outer {
                     "" => report.take(name, value),
-                    "named_metrics" | "namedMetrics" if name == IN_FLIGHT_METRIC => {
-                        report.in_flight = None;
-                        report.take(&["named_metrics.", name].concat(), value);
-                    }
+                    "named_metrics" | "namedMetrics" => report.take_metric(name.as_bytes(), value),
                     _ => {}
                 }
                 rest = &rest[end..];
@@ -134,18 +135,16 @@ fn protobuf(bytes: &[u8], report: &mut Raw) {
 
 /// An entry of the map: its key is field 1, its value field 2.
 fn named_metric(entry: &[u8], report: &mut Raw) {
-    let (mut ours, mut said) = (false, 0.0);
+    let (mut name, mut said) = (&[][..], 0.0);
     let mut wire = Wire(entry);
     while let Some((number, value)) = wire.field() {
         match (number, value) {
-            (1, Value::Bytes(key)) => ours = key == IN_FLIGHT_METRIC.as_bytes(),
+            (1, Value::Bytes(key)) => name = key,
             (2, Value::Double(value)) => said = value,
             _ => {}
         }
     }
-    if ours {
-        report.take(&["named_metrics.", IN_FLIGHT_METRIC].concat(), said);
-    }
+    report.take_metric(name, said);
 }
 
 struct Wire<'a>(&'a [u8]);

@@ -10,7 +10,8 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    probe::{Probe, ProbeTimedOut, Unavailable},
+    config::Traffic,
+    probe::{Probe, ProbeTimedOut, Teller, Unavailable},
     state::{Finding, HealthState},
 };
 use crate::{
@@ -39,6 +40,7 @@ pub(super) struct Check<P> {
     pub(super) timeout: std::time::Duration,
     pub(super) entropy: Entropy,
     pub(super) observer: Observer,
+    pub(super) traffic: Traffic,
     pub(super) reports: mpsc::Sender<Report>,
 }
 
@@ -48,15 +50,76 @@ where
 {
     /// Asks until nobody wants to know.
     pub(super) async fn run(mut self) {
+        let mut listens = true;
         loop {
-            let finding = self.once().await;
-            if let Some(health) = self.state.record(finding) {
-                let (endpoint, row) = (self.endpoint.clone(), self.row);
-                if self.reports.send(Report { endpoint, row, health }).await.is_err() {
-                    return;
+            let finding = match if listens { self.listen().await } else { Heard::Nothing } {
+                Heard::Failure => Finding::Failed,
+                Heard::Nothing => {
+                    listens = false;
+                    self.once().await
+                }
+                Heard::Unheard => return,
+            };
+            let verdict = self.state.record(finding);
+            if !self.report(verdict).await {
+                return;
+            }
+            let (now, chance) = (time::now(), self.entropy.unit());
+            let due = if self.traffic.is_none(&self.endpoint) {
+                self.state.due_without_traffic(now, chance)
+            } else {
+                self.state.due(now, chance)
+            };
+            Sleep::until(due).await;
+        }
+    }
+
+    /// Says a verdict that has changed; whether anybody still wants to know.
+    async fn report(&self, verdict: Option<Health>) -> bool {
+        let Some(health) = verdict else { return true };
+        let (endpoint, row) = (self.endpoint.clone(), self.row);
+        self.reports.send(Report { endpoint, row, health }).await.is_ok()
+    }
+
+    /// Listens to what the endpoint says by itself, if it does, until it says no more.
+    async fn listen(&mut self) -> Heard {
+        let (probe, endpoint) = (Arc::clone(&self.probe), self.endpoint.clone());
+        let (sender, mut words) = mpsc::channel(1);
+        let mut task = Task::spawn(async move { probe.watch(&endpoint, Teller(sender)).await });
+        let mut limit = pin!(Some(Sleep::until(time::now() + self.timeout)));
+        loop {
+            let word = poll_fn(|cx| {
+                // The words before the end, and both before the timer.
+                if let Poll::Ready(Some(word)) = words.poll_recv(cx) {
+                    return Poll::Ready(Word::Said(word));
+                }
+                if let Poll::Ready(end) = task.poll(cx) {
+                    return Poll::Ready(Word::Ended(end.unwrap_or_else(|e| Some(e.into()))));
+                }
+                match limit.as_mut().as_pin_mut() {
+                    Some(limit) => limit
+                        .poll(cx)
+                        .map(|()| Word::Ended(Some(ProbeTimedOut { limit: self.timeout }.into()))),
+                    None => Poll::Pending,
+                }
+            });
+            match word.await {
+                Word::Said(word) => {
+                    limit.set(None);
+                    let verdict = self.state.told(word.is_ok());
+                    if let Err(error) = &word {
+                        self.observer.on(|| Event::ProbeFailed(&self.endpoint, &**error));
+                    }
+                    if !self.report(verdict).await {
+                        return Heard::Unheard;
+                    }
+                }
+                Word::Ended(None) => return Heard::Nothing,
+                Word::Ended(Some(error)) => {
+                    self.observer.on(|| Event::ProbeFailed(&self.endpoint, &*error));
+                    return Heard::Failure;
                 }
             }
-            Sleep::until(self.state.due(time::now(), self.entropy.unit())).await;
         }
     }
 
@@ -80,6 +143,21 @@ where
             None => Finding::Failed,
         }
     }
+}
+
+/// What comes of listening.
+enum Heard {
+    /// There is nothing to listen to.
+    Nothing,
+    /// It has ended with an error.
+    Failure,
+    /// Nobody wants to know any more.
+    Unheard,
+}
+
+enum Word {
+    Said(Result<(), BoxError>),
+    Ended(Option<BoxError>),
 }
 
 /// A task that ends when this is dropped.

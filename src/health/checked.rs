@@ -163,6 +163,7 @@ where
             timeout: self.config.rules.timeout,
             entropy: self.config.entropy.fork(),
             observer: self.config.observer.clone(),
+            traffic: self.config.traffic.clone(),
             reports: self.sender.clone(),
         };
         entry.insert(Known {

@@ -1,8 +1,8 @@
 //! The settings of active checks.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::{entropy::Entropy, event::Observer};
+use crate::{endpoint::Endpoint, entropy::Entropy, event::Observer};
 
 /// How often endpoints are checked, and how many answers change a verdict.
 ///
@@ -26,6 +26,26 @@ pub struct HealthConfig {
     pub(super) rules: Rules,
     pub(super) observer: Observer,
     pub(super) entropy: Entropy,
+    pub(super) traffic: Traffic,
+}
+
+/// Whether an endpoint has calls; nobody knows, by default.
+#[derive(Clone, Default)]
+pub(super) struct Traffic(Option<Arc<HasCalls>>);
+
+type HasCalls = dyn Fn(&Endpoint) -> bool + Send + Sync;
+
+impl Traffic {
+    /// It is known to have none.
+    pub(super) fn is_none(&self, endpoint: &Endpoint) -> bool {
+        self.0.as_ref().is_some_and(|has_calls| !has_calls(endpoint))
+    }
+}
+
+impl fmt::Debug for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Traffic(known)" } else { "Traffic(unknown)" })
+    }
 }
 
 /// The numbers alone.
@@ -36,6 +56,7 @@ pub(super) struct Rules {
     pub(super) interval: Duration,
     pub(super) unhealthy_interval: Duration,
     pub(super) edge_interval: Duration,
+    pub(super) no_traffic_interval: Duration,
     pub(super) jitter: f64,
     pub(super) timeout: Duration,
 }
@@ -105,6 +126,23 @@ impl HealthConfig {
         Ok(self)
     }
 
+    /// How long from the end of a check to the next, while all is well and the endpoint has no calls
+    /// (default: 60 s), and what says whether it has any (default: nothing, so that the
+    /// [interval](Self::interval) holds for all). Asked after each check.
+    ///
+    /// # Errors
+    ///
+    /// If it is less than a millisecond or more than a day.
+    pub fn no_traffic_interval(
+        mut self,
+        interval: Duration,
+        has_calls: impl Fn(&Endpoint) -> bool + Send + Sync + 'static,
+    ) -> Result<Self, InvalidHealth> {
+        self.rules.no_traffic_interval = within(interval)?;
+        self.traffic = Traffic(Some(Arc::new(has_calls)));
+        Ok(self)
+    }
+
     /// How far the intervals are spread, to both sides (default: 20 percent).
     ///
     /// # Errors
@@ -151,6 +189,7 @@ impl Default for Rules {
             interval: INTERVAL,
             unhealthy_interval: UNHEALTHY_INTERVAL,
             edge_interval: EDGE_INTERVAL,
+            no_traffic_interval: NO_TRAFFIC_INTERVAL,
             jitter: JITTER,
             timeout: TIMEOUT,
         }
@@ -196,6 +235,9 @@ const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(2);
 /// 1 s: a doubt should be settled soon, yet not by answers out of the same hiccup. (HAProxy's
 /// `fastinter`, Envoy's edge intervals; both are off there by default.)
 const EDGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// 60 s: Envoy's `no_traffic_interval`. Nobody waits to learn of an endpoint that nobody calls.
+const NO_TRAFFIC_INTERVAL: Duration = Duration::from_secs(60);
 
 /// 20 percent: clients that were started together have drifted apart after a few rounds. As
 /// gRPC spreads its reconnections.

@@ -82,13 +82,7 @@ impl HttpProbe {
     ///
     /// If it is not a host, with or without a port.
     pub fn authority(mut self, authority: &str) -> Result<Self, InvalidHealth> {
-        let wrong = InvalidHealth("an authority must be written as in `payments:8080`");
-        let authority: Authority = authority.parse().map_err(|_| wrong)?;
-        // A name and password have no place in `Host`.
-        if authority.host().is_empty() || authority.as_str().contains('@') {
-            return Err(wrong);
-        }
-        self.authority = Some(authority);
+        self.authority = Some(self::authority(authority)?);
         Ok(self)
     }
 
@@ -176,6 +170,17 @@ impl HttpProbe {
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("buttress-health"));
         request
     }
+}
+
+/// A name by which an endpoint is called.
+pub(super) fn authority(name: &str) -> Result<Authority, InvalidHealth> {
+    let wrong = InvalidHealth("an authority must be written as in `payments:8080`");
+    let authority: Authority = name.parse().map_err(|_| wrong)?;
+    // A name and password have no place in `Host`.
+    if authority.host().is_empty() || authority.as_str().contains('@') {
+        return Err(wrong);
+    }
+    Ok(authority)
 }
 
 impl Default for HttpProbe {

@@ -46,7 +46,11 @@
 //! ```
 //!
 //! The question is any [`Probe`]: a closure as here, or a page that is asked for.
-#![cfg_attr(feature = "hyper", doc = "That is [`HttpProbe`].")]
+#![cfg_attr(
+    feature = "hyper",
+    doc = "That is [`HttpProbe`]; [`GrpcProbe`] speaks gRPC's health protocol, [`TcpProbe`] connects."
+)]
+//! One that is told of each change [listens](Probe::watch) instead of asking.
 //!
 //! # Defaults
 //!
@@ -57,6 +61,7 @@
 //! | [`HealthConfig::interval`] | 5 s | 1 ms to a day | known after 7 to 11 s without traffic; breakers see it sooner with |
 //! | [`HealthConfig::unhealthy_interval`] | 2 s | 1 ms to a day | its return is capacity (HAProxy's `inter`) |
 //! | [`HealthConfig::edge_interval`] | 1 s | 1 ms to a day | a doubt should be settled soon |
+//! | [`HealthConfig::no_traffic_interval`] | 60 s, where it is known who has calls | 1 ms to a day | nobody waits for it (Envoy) |
 //! | [`HealthConfig::jitter_percent`] | 20 | percent, to 50 | clients that started together drift apart |
 //! | [`HealthConfig::timeout`] | 1 s | 1 ms to a day | as Kubernetes |
 //!
@@ -83,15 +88,23 @@ mod check;
 mod checked;
 mod config;
 #[cfg(feature = "hyper")]
+mod grpc;
+#[cfg(feature = "hyper")]
 mod http;
 mod probe;
 mod state;
-
 #[cfg(feature = "hyper")]
-pub use self::http::{HttpProbe, UnexpectedStatus};
+mod tcp;
+
 pub use self::{
     checked::Checked,
     config::{HealthConfig, InvalidHealth},
-    probe::{Probe, ProbeTimedOut, Unavailable},
+    probe::{Probe, ProbeTimedOut, Teller, Unavailable},
     state::{Finding, HealthState},
+};
+#[cfg(feature = "hyper")]
+pub use self::{
+    grpc::{GrpcProbe, HealthStatus, NoHealthAnswer, ServingStatus},
+    http::{HttpProbe, UnexpectedStatus},
+    tcp::TcpProbe,
 };

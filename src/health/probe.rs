@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, future::Future};
 
+use tokio::sync::mpsc;
+
 use crate::{endpoint::Endpoint, error::BoxError};
 
 /// Asks an endpoint how it is.
@@ -33,6 +35,35 @@ pub trait Probe {
     /// Whatever is wrong with it; with [`Unavailable`] among the sources if the endpoint says
     /// itself that it does not serve.
     fn probe(&self, endpoint: &Endpoint) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Listens to `endpoint`, if that says by itself when something has changed.
+    ///
+    /// Each word that is told counts at once, whatever the thresholds are. Until the first one the
+    /// [timeout](super::HealthConfig::timeout) holds. When the future ends with an error, that is a
+    /// failed check, and it is asked to listen anew after the interval of one. When it ends with
+    /// `None`, there is nothing to listen to, and the endpoint is [asked](Self::probe) instead from
+    /// now on: the default.
+    fn watch(
+        &self,
+        endpoint: &Endpoint,
+        teller: Teller,
+    ) -> impl Future<Output = Option<BoxError>> + Send {
+        let _ = (endpoint, teller);
+        std::future::ready(None)
+    }
+}
+
+/// Who is told what a [watch](Probe::watch) hears.
+#[derive(Clone, Debug)]
+pub struct Teller(pub(super) mpsc::Sender<Result<(), BoxError>>);
+
+impl Teller {
+    /// The endpoint says that it is well, or what is wrong with it. Waits until the word before has
+    /// been taken.
+    pub async fn tell(&self, word: Result<(), BoxError>) {
+        // Who does not listen any more drops the watch as well.
+        let _ = self.0.send(word).await;
+    }
 }
 
 impl<F, Fut, E> Probe for F

@@ -70,6 +70,14 @@ impl HealthState {
         Some(found)
     }
 
+    /// Takes a word that the endpoint said by itself, which counts at once; gives the verdict if it
+    /// changed.
+    pub fn told(&mut self, healthy: bool) -> Option<Health> {
+        let health = if healthy { Health::Healthy } else { Health::Unhealthy };
+        self.against = 0;
+        (std::mem::replace(&mut self.health, health) != health).then_some(health)
+    }
+
     /// The verdict.
     #[must_use]
     pub const fn health(&self) -> Health {
@@ -80,9 +88,19 @@ impl HealthState {
     /// and says where in the spread.
     #[must_use]
     pub fn due(&self, now: Instant, chance: f64) -> Instant {
-        let interval = self.interval();
-        let spread = 1.0 + self.rules.jitter * (2.0 * chance - 1.0);
-        now + interval.mul_f64(spread)
+        now + self.spread(self.interval(), chance)
+    }
+
+    /// The same for an endpoint that has no calls: while all is well nobody is in a hurry.
+    #[must_use]
+    pub fn due_without_traffic(&self, now: Instant, chance: f64) -> Instant {
+        let is_well = matches!(self.health, Health::Healthy) && self.against == 0;
+        let interval = if is_well { self.rules.no_traffic_interval } else { self.interval() };
+        now + self.spread(interval, chance)
+    }
+
+    fn spread(&self, interval: Duration, chance: f64) -> Duration {
+        interval.mul_f64(1.0 + self.rules.jitter * (2.0 * chance - 1.0))
     }
 
     const fn interval(&self) -> Duration {
@@ -144,6 +162,17 @@ mod tests {
                 Some(Health::Healthy)
             ],
         );
+    }
+
+    #[test]
+    fn a_word_of_its_own_counts_at_once() {
+        let mut state = state();
+        assert_eq!(state.told(true), Some(Health::Healthy));
+        assert_eq!(play(&mut state, "--"), [None, None]);
+        assert_eq!(state.told(true), None);
+        assert_eq!(play(&mut state, "--"), [None, None], "it has begun anew");
+        assert_eq!(state.told(false), Some(Health::Unhealthy));
+        assert_eq!(state.told(true), Some(Health::Healthy));
     }
 
     #[test]

@@ -196,6 +196,32 @@ fn emit(event: &Event<'_>) {
             address = tracing::field::display(endpoint.address()),
             error = *error,
         ),
+        Event::Outlier { action: "ejected", .. } => outlier(event),
+        Event::Outlier {
+            endpoint, by, action, calls, failures, measured, usual, limit, ..
+        } => event!(
+            INFO,
+            "buttress.outlier",
+            "an endpoint does worse than its peers, and stays",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+            by = by,
+            action = action,
+            calls = i64::from(*calls),
+            failures = i64::from(*failures),
+            measured = measured,
+            usual = *usual,
+            limit = limit,
+        ),
+        Event::EjectionEnded { endpoint, by, reason } => event!(
+            INFO,
+            "buttress.ejection.ended",
+            "an ejected endpoint is back",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+            by = by,
+            reason = reason,
+        ),
         Event::Panic(true) => {
             event!(WARN, "buttress.panic.began", "too few endpoints are eligible; all are used",)
         }
@@ -266,6 +292,40 @@ fn breaker(
             open_for_ms = open_for_ms,
         );
     }
+}
+
+fn outlier(event: &Event<'_>) {
+    let Event::Outlier {
+        endpoint,
+        by,
+        action,
+        ejected_for,
+        times,
+        calls,
+        failures,
+        measured,
+        usual,
+        limit,
+    } = event
+    else {
+        return;
+    };
+    event!(
+        WARN,
+        "buttress.outlier",
+        "an endpoint does worse than its peers, and is ejected",
+        endpoint = endpoint.id(),
+        address = tracing::field::display(endpoint.address()),
+        by = by,
+        action = action,
+        ejected_for_ms = ejected_for.map(millis),
+        times = i64::from(*times),
+        calls = i64::from(*calls),
+        failures = i64::from(*failures),
+        measured = measured,
+        usual = *usual,
+        limit = limit,
+    );
 }
 
 fn health_changed(endpoint: &Endpoint, health: Health) {
@@ -411,6 +471,18 @@ mod tests {
             reason: "consecutive",
             open_for,
         };
+        let outlier = |action, ejected_for, usual| Event::Outlier {
+            endpoint: &endpoint,
+            by: "failure_rate",
+            action,
+            ejected_for,
+            times: 1,
+            calls: 200,
+            failures: 20,
+            measured: 0.1,
+            usual,
+            limit: 0.0205,
+        };
         let events = [
             Event::Retrying { attempt: 1, verdict, delay: Duration::from_micros(2500) },
             Event::GaveUp { attempts: 3, verdict, reason: "budget" },
@@ -440,6 +512,9 @@ mod tests {
             Event::HealthChanged(&endpoint, Health::Healthy),
             Event::HealthChanged(&endpoint, Health::Pending),
             Event::HealthChanged(&endpoint, Health::Unchecked),
+            outlier("ejected", Some(second * 30), Some(0.0005)),
+            outlier("capped", None, None),
+            Event::EjectionEnded { endpoint: &endpoint, by: "failure_rate", reason: "returned" },
             Event::Panic(true),
             Event::Panic(false),
             Event::DiscoveryFailed(&error),
@@ -481,6 +556,15 @@ mod tests {
             format!("INFO buttress.health {at} health=healthy"),
             format!("DEBUG buttress.health {at} health=pending"),
             format!("DEBUG buttress.health {at} health=unchecked"),
+            format!(
+                "WARN buttress.outlier {at} by=failure_rate action=ejected ejected_for_ms=30000 \
+                 times=1 calls=200 failures=20 measured=0.1 usual=0.0005 limit=0.0205"
+            ),
+            format!(
+                "INFO buttress.outlier {at} by=failure_rate action=capped calls=200 failures=20 \
+                 measured=0.1 limit=0.0205"
+            ),
+            format!("INFO buttress.ejection.ended {at} by=failure_rate reason=returned"),
             "WARN buttress.panic.began".to_owned(),
             "INFO buttress.panic.ended".to_owned(),
             "WARN buttress.discovery.failed error=no file".to_owned(),

@@ -40,7 +40,7 @@ use super::{
 type Below = BoxCloneService<Attempt, Response<Body>, BoxError>;
 
 /// In virtual time.
-fn virtually<T>(task: impl Future<Output = T>) -> T {
+pub(super) fn virtually<T>(task: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build();
     runtime.expect("the system has room for a runtime").block_on(task)

@@ -31,6 +31,70 @@ pub(crate) enum What {
     Budget { tariff: Tariff, steps: Vec<Step>, expected: Books },
     /// Waits of a backoff alone: of the retry `n`, from 0, at `draw`, `ms`.
     Backoff { backoff: Backoff, delays: Vec<Delay> },
+    /// A balancer over so many endpoints, and who is ejected after each sweep.
+    Ejection { ejection: Box<Ejection>, endpoints: u16, sweeps: Vec<Sweep> },
+    /// A balancer over so many endpoints of which so many are healthy, and who is called then: the
+    /// `healthy` ones, `all` or `none`.
+    Panic { panic: Panic, endpoints: u16, healthy: Vec<(u16, String)> },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ejection {
+    /// `grpc` or `envoy`.
+    pub(crate) mode: String,
+    pub(crate) max_percent: Option<u32>,
+    #[serde(default)]
+    pub(crate) always_one: bool,
+    #[serde(default)]
+    pub(crate) split_local: bool,
+    pub(crate) success_rate: Option<Test>,
+    pub(crate) failure_percentage: Option<Test>,
+    pub(crate) consecutive: Option<Rows>,
+}
+
+/// What of the success rate's or the failure percentage's settings is not the default.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Test {
+    pub(crate) stdev_factor: Option<u32>,
+    pub(crate) threshold: Option<u32>,
+    pub(crate) minimum_hosts: Option<usize>,
+    pub(crate) volume: Option<u32>,
+    pub(crate) enforcing: Option<u32>,
+}
+
+/// How many failures in a row, and how many of a hundred such endpoints are ejected.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rows {
+    pub(crate) server_errors: Option<(u32, u32)>,
+    pub(crate) gateway_failures: Option<(u32, u32)>,
+}
+
+/// What the endpoints do, and who is ejected when they are compared: at the next sweep, `at_once`,
+/// or at the first one after so many seconds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sweep {
+    /// Scripts, each for the next so many endpoints. `+7-2` is seven calls that are served and two
+    /// that fail by a server error; `g` is a gateway's failure, `l` one without an answer, `w` a
+    /// wrong request, and `mixed9` nine times one that is served and one that fails.
+    pub(crate) calls: Vec<(String, u16)>,
+    #[serde(default)]
+    pub(crate) at_once: bool,
+    pub(crate) after_s: Option<u64>,
+    /// From 1 on.
+    pub(crate) ejected: Option<Vec<u16>>,
+    pub(crate) ejected_count: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Panic {
+    pub(crate) threshold: f64,
+    #[serde(default)]
+    pub(crate) fail: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
