@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,8 @@ pub(super) struct Members<T> {
 #[derive(Debug)]
 struct Member<T> {
     value: T,
+    /// As the registry described it last.
+    endpoint: Arc<Endpoint>,
     health: Health,
     arrival: u64,
 }
@@ -31,11 +34,14 @@ pub(super) struct Effect {
     pub(super) added: Vec<Endpoint>,
     pub(super) removed: Vec<Endpoint>,
     pub(super) health: Option<(Endpoint, Health)>,
+    /// Something else is said of an endpoint that was there.
+    pub(super) described: bool,
 }
 
 impl Effect {
     pub(super) fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.health.is_none()
+        let moved = !self.added.is_empty() || !self.removed.is_empty();
+        !moved && self.health.is_none() && !self.described
     }
 }
 
@@ -91,10 +97,10 @@ impl<T> Members<T> {
     }
 
     /// The members in the order in which they came.
-    pub(super) fn list(&self) -> Vec<(&T, Health)> {
+    pub(super) fn list(&self) -> Vec<(&T, &Arc<Endpoint>, Health)> {
         let mut members: Vec<&Member<T>> = self.present.values().collect();
         members.sort_unstable_by_key(|member| member.arrival);
-        members.into_iter().map(|member| (&member.value, member.health)).collect()
+        members.into_iter().map(|it| (&it.value, &it.endpoint, it.health)).collect()
     }
 
     fn add(
@@ -103,7 +109,11 @@ impl<T> Members<T> {
         make: &mut impl FnMut(&Endpoint) -> T,
         effect: &mut Effect,
     ) {
-        if self.present.contains_key(&endpoint) {
+        if let Some(member) = self.present.get_mut(&endpoint) {
+            if member.endpoint.differs(&endpoint) {
+                member.endpoint = Arc::new(endpoint);
+                effect.described = true;
+            }
             return;
         }
         let value = match self.left.remove(&endpoint) {
@@ -112,7 +122,12 @@ impl<T> Members<T> {
         };
         effect.added.push(endpoint.clone());
         self.arrivals += 1;
-        let member = Member { value, health: Health::default(), arrival: self.arrivals };
+        let member = Member {
+            value,
+            endpoint: Arc::new(endpoint.clone()),
+            health: Health::default(),
+            arrival: self.arrivals,
+        };
         self.present.insert(endpoint, member);
     }
 
@@ -142,7 +157,7 @@ mod tests {
     }
 
     fn values(members: &Members<u32>) -> Vec<u32> {
-        members.list().into_iter().map(|(&value, _)| value).collect()
+        members.list().into_iter().map(|(&value, ..)| value).collect()
     }
 
     #[test]
@@ -189,6 +204,28 @@ mod tests {
     }
 
     #[test]
+    fn another_weight_is_taken_over_and_the_state_stays() {
+        let (a, b) = (endpoint("a", 1), endpoint("b", 2));
+        let (mut members, mut make, now) = (Members::new(), numbered(), crate::time::now());
+        members.apply(Change::Reset(vec![a.clone(), b.clone()]), now, &mut make);
+        let weights = |members: &Members<u32>| -> Vec<(u32, u32)> {
+            members.list().into_iter().map(|(&value, it, _)| (value, it.weight())).collect()
+        };
+
+        let heavy = a.with_weight(5);
+        let effect = members.apply(Change::Reset(vec![heavy.clone(), b.clone()]), now, &mut make);
+        assert!(effect.described && !effect.is_empty(), "{effect:?}");
+        assert_eq!((effect.added, effect.removed), (vec![], vec![]));
+        assert_eq!(weights(&members), [(1, 5), (2, 1)]);
+        let effect = members.apply(Change::Reset(vec![heavy.clone(), b]), now, &mut make);
+        assert!(effect.is_empty(), "nothing else is said");
+
+        members.apply(Change::Remove(heavy.clone()), now, &mut make);
+        members.apply(Change::Add(heavy.with_weight(7)), now, &mut make);
+        assert_eq!(weights(&members), [(2, 1), (1, 7)]);
+    }
+
+    #[test]
     fn health_changes_only_what_it_names_and_only_once() {
         let (a, b) = (endpoint("a", 1), endpoint("b", 2));
         let (mut members, mut make, now) = (Members::new(), numbered(), crate::time::now());
@@ -198,7 +235,7 @@ mod tests {
         assert!(members.apply(unhealthy, now, &mut make).is_empty());
         let stranger = Change::Health(endpoint("z", 9), Health::Unhealthy);
         assert!(members.apply(stranger, now, &mut make).is_empty());
-        let health: Vec<Health> = members.list().into_iter().map(|(_, health)| health).collect();
+        let health: Vec<Health> = members.list().into_iter().map(|(.., health)| health).collect();
         assert_eq!(health, [Health::Unhealthy, Health::Unchecked]);
     }
 }

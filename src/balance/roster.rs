@@ -61,8 +61,11 @@ where
         self.version += 1;
         let policy = shared.config.policy.as_deref();
         self.renew_at = policy.and_then(Policy::renew_after).map(|span| after(now, span));
-        let member =
-            |(node, health): (&Arc<Node<S, G>>, _)| Member { node: Arc::clone(node), health };
+        let member = |(node, endpoint, health): (&Arc<Node<S, G>>, &Arc<Endpoint>, _)| Member {
+            node: Arc::clone(node),
+            endpoint: Arc::clone(endpoint),
+            health,
+        };
         let members: Vec<_> = self.members.list().into_iter().map(member).collect();
         for (place, member) in members.iter().enumerate() {
             // Relaxed: a hint, of which nobody knows to which set it belongs.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     call::{Tried, Words},
-    endpoint::{EndpointKey, Gate, Health},
+    endpoint::{Endpoint, EndpointKey, Gate, Health},
 };
 
 /// All endpoints as of one change.
@@ -29,12 +29,19 @@ pub(super) struct Snapshot<S, G> {
 #[derive(Debug)]
 pub(super) struct Member<S, G> {
     pub(super) node: Arc<Node<S, G>>,
+    /// As the registry described it last; the node has the same identity, and what was said of
+    /// it when it came.
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) health: Health,
 }
 
 impl<S, G> Clone for Member<S, G> {
     fn clone(&self) -> Self {
-        Self { node: Arc::clone(&self.node), health: self.health }
+        Self {
+            node: Arc::clone(&self.node),
+            endpoint: Arc::clone(&self.endpoint),
+            health: self.health,
+        }
     }
 }
 
@@ -151,7 +158,7 @@ impl<S, G: Gate> Snapshot<S, G> {
 
     pub(super) fn statuses(&self, now: Instant) -> Vec<EndpointStatus> {
         let status = |member: &Member<S, G>| EndpointStatus {
-            endpoint: member.node.endpoint.clone(),
+            endpoint: Endpoint::clone(&member.endpoint),
             key: member.node.key,
             health: member.health,
             open: member.node.gate.is_open(now),
@@ -237,9 +244,9 @@ impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
 impl<S, G> Member<S, G> {
     /// As a policy sees it.
     fn view(&self, now: Instant) -> policy::Member<'_> {
-        let Node { endpoint, key, load, .. } = &*self.node;
+        let Node { key, load, .. } = &*self.node;
         let load = LoadView::new(load, load.tick(now));
-        policy::Member { endpoint, key: *key, health: self.health, load }
+        policy::Member { endpoint: &self.endpoint, key: *key, health: self.health, load }
     }
 }
 

@@ -16,9 +16,10 @@ use crate::error::BoxError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// These are all the endpoints there are. Those already known keep their state.
+    /// These are all the endpoints there are. Those already known keep their state, and take
+    /// over what is said of them now (weight, priority, zone).
     Reset(Vec<Endpoint>),
-    /// One more.
+    /// One more; or one that is known, of which something else is said now.
     Add(Endpoint),
     /// One less. It finishes the calls that it has.
     Remove(Endpoint),

@@ -14,6 +14,6 @@ pub use self::{
     admission::AdmissionFuture,
     change::{Change, Discover, Fixed, Health},
     gate::{Gate, Open, Refusal},
-    identity::{Endpoint, EndpointKey, MakeEndpoint},
+    identity::{DEFAULT_WEIGHT, Endpoint, EndpointKey, MakeEndpoint},
     report::{IN_FLIGHT_METRIC, LoadReport},
 };
