@@ -84,6 +84,8 @@
 //!
 //! [`Gate`]: crate::endpoint::Gate
 
+mod affinity;
+mod aperture;
 mod choices;
 mod config;
 #[cfg(feature = "testing")]
@@ -91,29 +93,41 @@ mod decision;
 mod driver;
 mod error;
 mod future;
+mod groups;
+mod hashed;
 mod load;
 mod members;
 mod node;
+mod part;
 mod pick;
 mod policy;
+mod priorities;
 mod recent;
 mod roster;
 mod round_robin;
 mod service;
 mod snapshot;
+mod weighted;
 
 pub use self::{
+    affinity::{Affinity, AffinityLayer, ByHeader, FindAffinity, WithAffinity},
+    aperture::Aperture,
     choices::{LeastRequest, PeakEwma},
     config::{
         BalanceConfig, DEFAULT_EMPTY_WAIT, DEFAULT_PANIC_THRESHOLD, InvalidBalance, MAX_SET_ASIDE,
     },
     error::{AtEndpoint, NoEndpoint, OutsideRuntime},
     future::BalanceFuture,
+    hashed::{DEFAULT_LOAD_BOUND, Maglev, RingHash},
     node::{EndpointStatus, Held},
     policy::{Candidates, LoadView, Member, Picker, Policy},
+    priorities::{Priorities, Zones},
     recent::Usual,
     round_robin::RoundRobin,
     service::Balance,
+    weighted::{
+        DEFAULT_BLACKOUT, DEFAULT_EXPIRY, DEFAULT_PENALTY, DEFAULT_UPDATE, ReportedConfig, Weighted,
+    },
 };
 #[cfg(feature = "testing")]
 pub(crate) use self::{decision::Decision, node::Node};
