@@ -250,7 +250,7 @@ impl<T: Walk + 'static> Common<T> {
         let places = owners.iter().map(|owner| owner.2).collect();
         let owners: Vec<_> = owners.into_iter().map(|(name, weight, _)| (name, weight)).collect();
         let sum: f64 = owners.iter().map(|(_, weight)| weight).sum();
-        let shares = of.iter().map(|(_, weight)| (weigh(*weight) / sum) as f32).collect();
+        let shares = of.iter().map(|(_, weight)| weigh(*weight) / sum).collect();
         let (walk, in_flight) = (build(&owners), Padded(AtomicU64::new(0)));
         let picker = Arc::new(Hashed { walk, places, shares, bound: self.bound, in_flight });
         built.push((of, Arc::downgrade(&picker)));
@@ -283,7 +283,7 @@ struct Hashed<T> {
     /// Where in the set each owner is.
     places: Vec<u32>,
     /// Which share of all is each one's, by its place in the set.
-    shares: Vec<f32>,
+    shares: Vec<f64>,
     bound: Option<f64>,
     /// The calls in flight at all endpoints, as they were counted last.
     in_flight: Padded<AtomicU64>,
@@ -304,6 +304,9 @@ const WALKED: usize = 128;
 /// endpoint as are one in 16: so far the mean may be off.
 const COUNTED: usize = 16;
 
+/// A share of a tenth is no exact number, and a limit of 125 is not to become 126.
+const ROUNDING: f64 = 1e-6;
+
 impl<T: Walk> Picker for Hashed<T> {
     fn pick(&self, among: &dyn Candidates) -> Option<usize> {
         let key = among.words().and_then(|words| words.affinity);
@@ -320,7 +323,7 @@ impl<T: Walk> Picker for Hashed<T> {
                 return Some(at);
             }
         }
-        self.by_rank(hash, among)
+        self.by_rank(hash, &mut most, among)
     }
 }
 
@@ -334,7 +337,7 @@ impl<T> Hashed<T> {
         }
         // With this call.
         let most = most.get_or_insert_with(|| bound * (self.count(among) + 1) as f64);
-        f64::from(in_flight) >= (*most * f64::from(self.shares[at])).ceil()
+        f64::from(in_flight) >= (*most * self.shares[at] - ROUNDING).ceil()
     }
 
     /// The calls in flight at all endpoints.
@@ -354,10 +357,14 @@ impl<T> Hashed<T> {
     }
 
     /// Of those that fit the one that ranks first for this key (D. Thaler, C. Ravishankar,
-    /// "Using name-based mappings to increase hit rates", 1998): the same for the same key, and
-    /// each key with an order of its own. Takes a look at all, as only few are left that fit.
-    fn by_rank(&self, hash: u64, among: &dyn Candidates) -> Option<usize> {
-        let rank = |at: &usize| avalanche(hash ^ avalanche(*at as u64 + 1));
-        (0..among.count()).filter(|&at| among.is_fit(at)).max_by_key(rank)
+    /// "Using name-based mappings to increase hit rates", 1998), if possible of those that are
+    /// not full: the same for the same key, and each key with an order of its own. Takes a look at
+    /// all, as only few are left.
+    fn by_rank(&self, hash: u64, most: &mut Option<f64>, among: &dyn Candidates) -> Option<usize> {
+        let mut rank = |at: &usize| {
+            let rank = avalanche(hash ^ avalanche(*at as u64 + 1));
+            (!self.is_full(*at, most, among), rank)
+        };
+        (0..among.count()).filter(|&at| among.is_fit(at)).max_by_key(&mut rank)
     }
 }
