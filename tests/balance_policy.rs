@@ -18,9 +18,10 @@ use buttress::{
         RoundRobin,
     },
     call::{Call, Words},
-    classify::PlainClassifier,
+    classify::{HttpClassifier, PlainClassifier},
     endpoint::{Endpoint, Fixed, Open},
 };
+use http::Response;
 use tokio::time::sleep;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
@@ -197,5 +198,69 @@ async fn a_picker_that_picks_what_does_not_fit_is_not_obeyed() -> Result<(), Box
     words.tried.insert(balance.endpoints()[0].key);
     // It has been there, and where it has not been nothing was picked: back to the first.
     assert_eq!(balance.clone().oneshot(Call::with_words((), words)).await?, 0);
+    Ok(())
+}
+
+/// A server's own report, in each of its forms, reaches the balancer by way of the classifier.
+#[tokio::test(start_paused = true)]
+async fn a_servers_own_report_is_taken_from_its_answers() -> Result<(), BoxError> {
+    for (header, value) in [
+        ("endpoint-load-metrics", "TEXT cpu_utilization=0.5,named_metrics.requests_in_flight=7"),
+        ("endpoint-load-metrics", r#"JSON {"named_metrics":{"requests_in_flight":7}}"#),
+        // Field 8, an entry of 29 bytes: the name, and 7.0.
+        ("endpoint-load-metrics-bin", "Qh0KEnJlcXVlc3RzX2luX2ZsaWdodBEAAAAAAAAcQA=="),
+    ] {
+        let make = move |_: &Endpoint| {
+            tower::service_fn(move |_: Call<()>| {
+                ready(Response::builder().header(header, value).body(String::new()))
+            })
+        };
+        let (fixed, open) = (Fixed::new([at(0)]), |_: &Endpoint| Open::new());
+        let config = BalanceConfig::new();
+        let balance = Balance::new(config, fixed, make, open, HttpClassifier::new())?;
+        // Until there was one, only one answer in 64 is looked at, by the clock.
+        for _ in 0..300 {
+            balance.clone().oneshot(Call::new(())).await?;
+            sleep(MS).await;
+        }
+        let said = balance.endpoints()[0].reported_in_flight;
+        assert_eq!(said, Some(7.0), "{header}: {value}");
+    }
+    Ok(())
+}
+
+/// A server that reports a long queue gets little, although it is as quick as the others.
+#[tokio::test(start_paused = true)]
+async fn who_reports_a_long_queue_is_sent_less() -> Result<(), BoxError> {
+    let hits = Arc::new([const { AtomicUsize::new(0) }; 4]);
+    let make = {
+        let hits = Arc::clone(&hits);
+        move |endpoint: &Endpoint| {
+            let (port, hits) = (usize::from(endpoint.address().port()) - 1, Arc::clone(&hits));
+            tower::service_fn(move |_: Call<()>| {
+                hits[port].fetch_add(1, SeqCst);
+                async move {
+                    sleep(5 * MS).await;
+                    let busy = if port == 2 { 40 } else { 4 };
+                    Response::builder()
+                        .header(
+                            "endpoint-load-metrics",
+                            format!("TEXT named_metrics.requests_in_flight={busy}"),
+                        )
+                        .body(String::new())
+                }
+            })
+        }
+    };
+    let config = BalanceConfig::new().entropy(Entropy::seeded(SEED));
+    let (fixed, open) = (Fixed::new((0..4).map(at)), |_: &Endpoint| Open::new());
+    let balance = Balance::new(config, fixed, make, open, HttpClassifier::new())?;
+    for _ in 0..2_000 {
+        tokio::spawn(balance.clone().oneshot(Call::new(())));
+        sleep(MS).await;
+    }
+    let hits: Vec<usize> = hits.iter().map(|hits| hits.load(SeqCst)).collect();
+    assert!(hits[2] < 200, "{hits:?}");
+    assert!([0, 1, 3].iter().all(|&port| hits[port] > 300), "{hits:?}");
     Ok(())
 }

@@ -29,10 +29,27 @@ impl PeakEwma {
     #[inline]
     pub(super) fn pick_from<C: Candidates + ?Sized>(among: &C) -> Option<usize> {
         match among.usual() {
-            None => least(among, HEARD, |load| load.peak_ewma()),
+            None => {
+                let at = least(among, 0, |load| load.peak_ewma())?;
+                Some(if among.load(at).is_stale() { fresher(among, at) } else { at })
+            }
             Some(usual) => by_report(among, usual),
         }
     }
+}
+
+/// This one, of which nothing was heard for a while, or one that has just answered and is less
+/// loaded.
+#[inline(never)]
+fn fresher<C: Candidates + ?Sized>(among: &C, at: usize) -> usize {
+    let load = |at| among.load(at).peak_ewma();
+    let (mut best, mut least) = (at, load(at));
+    for at in (0..HEARD).filter_map(|nth| among.heard(nth)) {
+        if at != best && load(at) < least && among.is_fit(at) {
+            (best, least) = (at, load(at));
+        }
+    }
+    best
 }
 
 /// The less loaded of two pairs, and of those that were heard last: with a second pair, since of

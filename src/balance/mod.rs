@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A task of its own drives discovery, with or without traffic, and publishes an immutable
-//! snapshot of the endpoints. A call loads it once, takes no lock, and picks the less loaded of
-//! two endpoints drawn at random ([`algo::p2c`](crate::algo::p2c)) among those that
+//! snapshot of the endpoints. A call loads it once, takes no lock, and picks, by default, the less
+//! loaded of two endpoints drawn at random ([`algo::p2c`](crate::algo::p2c)) among those that
 //!
 //! 1. are not known to be unhealthy, and whose [`Gate`] (a breaker) is open,
 //! 2. have not asked to be left alone for a while (`Retry-After`),
@@ -20,7 +20,10 @@
 //!
 //! The load is Peak EWMA ([`algo::ewma`](crate::algo::ewma)) times the calls in flight, and an
 //! endpoint from which nothing comes while calls wait for it is at least as slow as its silence
-//! is long. An endpoint that has failed is *in doubt* for a while, 200 ms at first and 6.4 s
+//! is long. Where what is known of both is old, as it is with many endpoints, those that have just
+//! answered are looked at too. Servers that report in their answers how busy they are
+//! ([`LoadReport`]) are believed while that is fresh. Other ways to pick are a [`Policy`]; what they
+//! are worth near the capacity is told in [`docs::balancing`](crate::docs::balancing). An endpoint that has failed is *in doubt* for a while, 200 ms at first and 6.4 s
 //! after four failures in a row, and loses against every other, however busy; then it gets one
 //! call at a time until enough of them ended well. So one that fails at once is no sink, one
 //! that hangs costs few calls a timeout, a stray failure is soon forgotten, and a healed
@@ -83,6 +86,7 @@
 //! `EndpointAdded`, `EndpointRemoved`, `Panic`, `DiscoveryFailed`, `DiscoveryEnded`.
 //!
 //! [`Gate`]: crate::endpoint::Gate
+//! [`LoadReport`]: crate::endpoint::LoadReport
 
 mod affinity;
 mod aperture;

@@ -73,6 +73,11 @@ impl<S, G> Node<S, G> {
         self.key
     }
 
+    /// What an answer takes in the fleet, in seconds.
+    pub(super) fn usual_latency(&self) -> f64 {
+        self.recent.latency()
+    }
+
     /// A call that was admitted begins.
     pub(crate) fn begin(&self, now: Instant) {
         self.load.begin(now);
@@ -91,18 +96,24 @@ impl<S, G> Node<S, G> {
         if Sign::of(verdict) == Sign::Good {
             let took = now.saturating_duration_since(began);
             self.load.observe_at(took, tick);
-            self.recent.heard(self.place.load(Ordering::Relaxed));
+            self.recent.heard(self.place.load(Ordering::Relaxed), took.as_secs_f32());
             if let Some(report) = self.recent.listens(tick).then(report).flatten() {
-                self.load.reported(&report, tick);
-                if let Some(in_flight) = report.in_flight {
-                    self.recent.reported(in_flight, took.as_secs_f32(), tick);
-                }
+                self.reported(&report, tick);
             }
         }
         // A wish that comes with a failure is the endpoint's. With any other answer it is about
         // that one request (a 409 to a key whose first call still runs).
         if let (Pushback::After(wish), true) = (verdict.pushback, verdict.is_failure()) {
             self.set_aside(wish, now);
+        }
+    }
+
+    /// With an answer its server said how busy it is.
+    fn reported(&self, report: &LoadReport, tick: u32) {
+        self.load.reported(report, tick);
+        self.recent.report();
+        if let Some(in_flight) = report.in_flight {
+            self.recent.reported(in_flight, tick);
         }
     }
 
@@ -206,6 +217,10 @@ impl<S, G: Gate> Settle for Held<S, G> {
         self.node.settled(verdict, self.began, now);
         self.permit.settle(verdict);
     }
+
+    fn report(&mut self, report: LoadReport) {
+        self.node.reported(&report, self.node.load.tick(now()));
+    }
 }
 
 // Not derived: a response that holds one is `Debug` whatever the service and the gate are.
@@ -244,4 +259,7 @@ pub struct EndpointStatus {
     pub doubted: bool,
     /// Calls in flight, until their responses have been read.
     pub in_flight: u32,
+    /// How many requests its server has said that it works on, and the calls that this client has
+    /// sent since; none if it has never said so.
+    pub reported_in_flight: Option<f32>,
 }

@@ -110,13 +110,15 @@ pub struct Member<'a> {
 #[derive(Clone, Copy)]
 pub struct LoadView<'a> {
     load: &'a Load,
+    /// What an answer takes, in seconds.
+    usual: f64,
     tick: u32,
 }
 
 impl<'a> LoadView<'a> {
     #[inline]
-    pub(super) const fn new(load: &'a Load, tick: u32) -> Self {
-        Self { load, tick }
+    pub(super) const fn new(load: &'a Load, usual: f64, tick: u32) -> Self {
+        Self { load, usual, tick }
     }
 
     /// The moment, in the loads' own time.
@@ -132,12 +134,14 @@ impl<'a> LoadView<'a> {
         self.load.in_flight()
     }
 
-    /// What its next answer is expected to take: Peak EWMA of its good answers, and at least as
-    /// long as calls have waited in vain for any answer at all.
+    /// What its next answer is expected to take: Peak EWMA of its good answers, nearer to what is
+    /// usual in the fleet the longer the last one is ago; and at least as long as calls have waited in
+    /// vain for any answer at all.
     #[inline]
     #[must_use]
     pub fn latency(&self) -> Duration {
-        Duration::try_from_secs_f64(self.load.latency_at(self.tick)).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(self.load.latency_at(self.usual, self.tick))
+            .unwrap_or(Duration::MAX)
     }
 
     /// Whether it failed a short while ago, so that any other is to be preferred.
@@ -145,6 +149,13 @@ impl<'a> LoadView<'a> {
     #[must_use]
     pub fn is_doubted(&self) -> bool {
         self.load.is_doubted_at(self.tick)
+    }
+
+    /// Whether it was last heard of so long ago that little is known of its queue.
+    #[inline]
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.load.is_stale_at(self.tick)
     }
 
     /// How many requests its server has said that it works on, and the calls that this balancer
@@ -170,7 +181,7 @@ impl<'a> LoadView<'a> {
     /// What [`PeakEwma`](super::PeakEwma) compares.
     #[inline]
     pub(super) fn peak_ewma(&self) -> f64 {
-        self.load.get_at(self.tick)
+        self.load.get_at(self.usual, self.tick)
     }
 
     /// What [`PeakEwma`](super::PeakEwma) compares where servers report.

@@ -25,8 +25,12 @@ pub(super) const REMEMBERED: usize = 4;
 /// Threads that have memories of their own; more share them.
 const LANES: usize = 16;
 
-/// How fast the averages follow: over so many reports.
+/// How fast the averages follow: over so many answers. Of requests whose size is normal with a
+/// deviation as large as the mean, it is known to a seventh.
 const AVERAGED: f32 = 16.0;
+
+/// What answers take where nothing is known of any, in seconds.
+const UNKNOWN: f64 = 0.001;
 
 /// Of so many answers one is looked at for a report, until one had one.
 const LOOKED_AT: u32 = 64;
@@ -55,7 +59,7 @@ struct Lane {
     reported: AtomicU32,
     /// What servers report, on average.
     in_flight: AtomicU32,
-    /// What their answers take, in seconds.
+    /// What good answers take on average, in seconds; 0 if there were none.
     latency: AtomicU32,
 }
 
@@ -98,10 +102,12 @@ impl Recent {
         &self.lanes[LANE.with(|&lane| lane)]
     }
 
-    /// A good answer has come from this place.
+    /// A good answer has come from this place, after so many seconds.
     #[inline]
-    pub(super) fn heard(&self, place: u32) {
+    pub(super) fn heard(&self, place: u32, took: f32) {
         let lane = self.lane();
+        // In no time at all is not the same as never.
+        follow(&lane.latency, took.max(f32::MIN_POSITIVE));
         let next = lane.next.load(Ordering::Relaxed);
         lane.places[next as usize % REMEMBERED].store(place.wrapping_add(1), Ordering::Relaxed);
         lane.next.store(next.wrapping_add(1), Ordering::Relaxed);
@@ -115,18 +121,19 @@ impl Recent {
         tick % LOOKED_AT == 0 || self.reports.load(Ordering::Relaxed)
     }
 
-    /// With the answer, which took so many seconds, came a report of this many requests in flight.
-    pub(super) fn reported(&self, in_flight: f32, latency: f32, tick: u32) {
+    /// A report has come, whatever it says.
+    pub(super) fn report(&self) {
         if !self.reports.load(Ordering::Relaxed) {
             self.reports.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// It said how many requests are in flight.
+    pub(super) fn reported(&self, in_flight: f32, tick: u32) {
+        self.report();
         let lane = self.lane();
-        let first = lane.reported.swap(tick.max(1), Ordering::Relaxed) == 0;
-        for (word, value) in [(&lane.in_flight, in_flight), (&lane.latency, latency)] {
-            let mean = f32::from_bits(word.load(Ordering::Relaxed));
-            let mean = if first { value } else { mean + (value - mean) / AVERAGED };
-            word.store(mean.to_bits(), Ordering::Relaxed);
-        }
+        lane.reported.store(tick.max(1), Ordering::Relaxed);
+        follow(&lane.in_flight, in_flight);
     }
 
     /// Where the last answer but `nth` came from, in the set of that time.
@@ -146,9 +153,28 @@ impl Recent {
         if reported == 0 || since(reported, tick) > FRESH {
             return None;
         }
-        let read = |word: &AtomicU32| f64::from(f32::from_bits(word.load(Ordering::Relaxed)));
         Some(Usual { in_flight: read(&lane.in_flight), latency: read(&lane.latency) })
     }
+
+    /// What an answer takes, in seconds, as far as this thread knows.
+    #[inline]
+    pub(super) fn latency(&self) -> f64 {
+        let latency = read(&self.lane().latency);
+        if latency > 0.0 { latency } else { UNKNOWN }
+    }
+}
+
+#[inline]
+fn read(word: &AtomicU32) -> f64 {
+    f64::from(f32::from_bits(word.load(Ordering::Relaxed)))
+}
+
+/// Moves a mean towards a value, and to it where there is none yet.
+#[inline]
+fn follow(mean: &AtomicU32, value: f32) {
+    let old = f32::from_bits(mean.load(Ordering::Relaxed));
+    let new = if old == 0.0 { value } else { old + (value - old) / AVERAGED };
+    mean.store(new.to_bits(), Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -159,7 +185,7 @@ mod tests {
     fn the_last_is_the_first_and_the_oldest_is_forgotten() {
         let recent = Recent::new();
         assert_eq!(recent.get(0), None);
-        (0..6).for_each(|place| recent.heard(place));
+        (0..6).for_each(|place| recent.heard(place, 0.01));
         let remembered: Vec<_> = (0..REMEMBERED).map(|nth| recent.get(nth)).collect();
         assert_eq!(remembered, [Some(5), Some(4), Some(3), Some(2)]);
     }
@@ -168,10 +194,13 @@ mod tests {
     fn the_averages_follow_the_reports_and_end_with_them() {
         let recent = Recent::new();
         assert!(recent.usual(7).is_none());
-        recent.reported(4.0, 0.010, 0);
+        assert_eq!(recent.latency(), UNKNOWN);
+        recent.heard(3, 0.010);
+        recent.reported(4.0, 0);
         let usual = recent.usual(FRESH / 2).expect("there was one");
-        assert!((usual.in_flight - 4.0).abs() < 1e-6);
-        (0..200).for_each(|_| recent.reported(8.0, 0.020, 10));
+        assert!((usual.in_flight - 4.0).abs() < 1e-6 && (usual.latency - 0.010).abs() < 1e-6);
+        (0..400).for_each(|_| recent.reported(8.0, 10));
+        (0..400).for_each(|_| recent.heard(3, 0.020));
         let usual = recent.usual(20).expect("there were some");
         assert!((usual.in_flight - 8.0).abs() < 0.01 && (usual.latency - 0.020).abs() < 1e-4);
         assert!(recent.usual(FRESH + 11).is_none());

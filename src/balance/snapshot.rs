@@ -93,8 +93,9 @@ impl<S, G: Gate> Snapshot<S, G> {
         let members = &self.members;
         // One look at the clock of the loads serves for all of them.
         let tick = members.first().map_or(0, |member| member.node.load.tick(now));
+        let (usual, untried) = (recent.latency(), true);
         let mut tier =
-            Tier { members, wanted, recent, refused, panic, untried: true, now, tick, draw };
+            Tier { members, wanted, recent, usual, refused, panic, untried, now, tick, draw };
         let picked = self.pick(&tier).or_else(|| {
             tier.untried = false;
             self.pick(&tier)
@@ -167,6 +168,11 @@ impl<S, G: Gate> Snapshot<S, G> {
                 .unwrap_or_default(),
             doubted: member.node.load.is_doubted(now),
             in_flight: member.node.load.in_flight(),
+            reported_in_flight: member
+                .node
+                .load
+                .said_in_flight(member.node.load.tick(now))
+                .map(|(said, _)| said),
         };
         self.members.iter().map(status).collect()
     }
@@ -184,6 +190,8 @@ struct Tier<'a, S, G, D> {
     members: &'a [Member<S, G>],
     wanted: Wanted<'a>,
     recent: &'a Recent,
+    /// What an answer takes, in seconds.
+    usual: f64,
     refused: &'a [Option<EndpointKey>],
     panic: bool,
     untried: bool,
@@ -217,7 +225,7 @@ impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
 
     #[inline]
     fn load(&self, at: usize) -> LoadView<'_> {
-        LoadView::new(&self.members[at].node.load, self.tick)
+        LoadView::new(&self.members[at].node.load, self.usual, self.tick)
     }
 
     #[inline]
@@ -246,7 +254,7 @@ impl<S, G: Gate> Member<S, G> {
     fn view(&self, now: Instant) -> policy::Member<'_> {
         let Node { key, load, .. } = &*self.node;
         let fit = self.is_eligible(now) && self.node.set_aside_until(now).is_none();
-        let load = LoadView::new(load, load.tick(now));
+        let load = LoadView::new(load, self.node.usual_latency(), load.tick(now));
         policy::Member { endpoint: &self.endpoint, key: *key, health: self.health, fit, load }
     }
 

@@ -3,10 +3,14 @@
 use ::http::{Response, StatusCode};
 use http_body::Body;
 
-use super::{Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, retry_after, stop::pushback};
+use super::{
+    Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, orca::load_report, retry_after,
+    stop::pushback,
+};
 use crate::{
     body::Guarded,
     call::{Asked, Attempts, BodyMode},
+    endpoint::LoadReport,
 };
 
 /// Judges HTTP responses by their status, as RFC 9110 means it and as services use it.
@@ -103,6 +107,10 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
 
     fn status(&self, response: &Response<B>) -> Option<u16> {
         Some(response.status().as_u16())
+    }
+
+    fn load_report(&self, response: &Response<B>) -> Option<LoadReport> {
+        load_report(response.headers())
     }
 
     fn annotate(&self, response: &mut Response<B>, attempts: Attempts) {

@@ -12,6 +12,7 @@
 mod grpc;
 mod http;
 mod mark;
+mod orca;
 mod plain;
 mod retry_after;
 mod source;
@@ -90,6 +91,12 @@ pub trait Classify<Res> {
 pub trait Settle {
     /// The outcome is known. Called exactly once, unless the guard is dropped before.
     fn settle(&mut self, verdict: Verdict);
+
+    /// The server has said how busy it is, in the trailers. For who balances; the others don't
+    /// listen.
+    fn report(&mut self, report: LoadReport) {
+        let _ = report;
+    }
 }
 
 impl<A: Settle, B: Settle> Settle for (A, B) {
@@ -97,12 +104,23 @@ impl<A: Settle, B: Settle> Settle for (A, B) {
         self.0.settle(verdict);
         self.1.settle(verdict);
     }
+
+    fn report(&mut self, report: LoadReport) {
+        self.0.report(report);
+        self.1.report(report);
+    }
 }
 
 impl<G: Settle> Settle for Option<G> {
     fn settle(&mut self, verdict: Verdict) {
         if let Some(guard) = self {
             guard.settle(verdict);
+        }
+    }
+
+    fn report(&mut self, report: LoadReport) {
+        if let Some(guard) = self {
+            guard.report(report);
         }
     }
 }

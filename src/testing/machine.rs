@@ -8,6 +8,9 @@ use crate::{endpoint::LoadReport, entropy::Entropy};
 /// Times are nanoseconds since the run began.
 const NANOS: f64 = 1e9;
 
+/// Over how many seconds a server measures itself.
+const MEASURED: f64 = 1.0;
+
 /// One attempt of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket {
@@ -19,14 +22,18 @@ pub(super) struct Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Said {
     in_flight: u32,
-    per_mille: u32,
+    /// In millionths.
+    utilization: u32,
+    /// In thousandths.
+    rate: u32,
 }
 
 impl Said {
     pub(super) fn report(self) -> LoadReport {
         LoadReport {
             in_flight: Some(self.in_flight as f32),
-            utilization: Some(self.per_mille as f32 / 1e3),
+            utilization: Some(self.utilization as f32 / 1e6),
+            rate: Some(self.rate as f32 / 1e3),
             ..LoadReport::new()
         }
     }
@@ -45,6 +52,11 @@ pub(super) struct Machine {
     /// The work, in seconds, that a request would have got that was in service since the beginning.
     done: f64,
     at: u64,
+    /// Cores in use, on average over about the last [`MEASURED`] seconds: of its own and of what
+    /// others leave.
+    used: f64,
+    /// Requests done a second, likewise.
+    rate: f64,
     serving: BinaryHeap<Job>,
     waiting: VecDeque<(Ticket, f64)>,
     /// Which of the announced completions still holds.
@@ -68,6 +80,8 @@ impl Machine {
             throttle: 1.0,
             done: 0.0,
             at: 0,
+            used: 0.0,
+            rate: 0.0,
             serving: BinaryHeap::new(),
             waiting: VecDeque::new(),
             epoch: 0,
@@ -121,6 +135,7 @@ impl Machine {
     pub(super) fn complete(&mut self, now: u64) -> Option<Ticket> {
         self.advance(now);
         let job = self.serving.pop()?;
+        self.rate += 1.0 / MEASURED;
         self.done = self.done.max(job.ends);
         if let Some((ticket, work)) = self.waiting.pop_front() {
             self.serving.push(Job { ends: self.done + work, ticket });
@@ -138,13 +153,21 @@ impl Machine {
 
     /// What it says of itself.
     pub(super) fn said(&self) -> Said {
-        let utilization = self.serving.len() as f64 / self.cores;
-        Said { in_flight: self.in_flight() as u32, per_mille: (utilization * 1e3) as u32 }
+        Said {
+            in_flight: self.in_flight() as u32,
+            utilization: (self.used / self.server.cores * 1e6) as u32,
+            rate: (self.rate * 1e3) as u32,
+        }
     }
 
     fn advance(&mut self, now: u64) {
+        let seconds = (now - self.at) as f64 / NANOS;
+        let kept = (-seconds / MEASURED).exp();
+        let used = self.cores.min(self.serving.len() as f64);
+        self.used = self.used * kept + used * (1.0 - kept);
+        self.rate *= kept;
         if !self.serving.is_empty() {
-            self.done += self.pace() * (now - self.at) as f64 / NANOS;
+            self.done += self.pace() * seconds;
         }
         self.at = now;
     }

@@ -6,12 +6,17 @@ use ::http::{HeaderMap, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::Body;
 
 use super::{
-    super::{Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, retry_after},
+    super::{
+        Blame, Classify, Pushback, Retry, Sent, Settle, Verdict, orca::load_report, retry_after,
+    },
     code::GrpcCode,
     guarded::GrpcGuarded,
     pushback::pushback,
 };
-use crate::call::{Asked, Attempts, BodyMode};
+use crate::{
+    call::{Asked, Attempts, BodyMode},
+    endpoint::LoadReport,
+};
 
 /// Judges gRPC's answers over HTTP/2 by their `grpc-status`: in the headers where the answer has
 /// nothing else, and otherwise in the trailers.
@@ -197,6 +202,10 @@ impl<B: Body> Classify<Response<B>> for GrpcClassifier {
             verdict.retry = Retry::Never;
         }
         verdict
+    }
+
+    fn load_report(&self, response: &Response<B>) -> Option<LoadReport> {
+        load_report(response.headers())
     }
 
     /// The code of gRPC where the head has one: they end below 100, where those of HTTP begin.

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::{
-    super::{Blame, Retry, Sent, Settle, Verdict},
+    super::{Blame, Retry, Sent, Settle, Verdict, orca::load_report},
     classifier::GrpcClassifier,
 };
 use crate::{body::TakeWhole, call::current_expiry, time::now};
@@ -112,6 +112,9 @@ impl<B: Body, G: Settle> Body for GrpcGuarded<B, G> {
         let ended = match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
+                    if let (Some(guard), Some(report)) = (&mut *guard, load_report(trailers)) {
+                        guard.report(report);
+                    }
                     settle(open, guard, |classifier| classifier.trailers(trailers));
                 } else if open.is_some_and(|open| open.lasting)
                     && frame.data_ref().is_some_and(Buf::has_remaining)
