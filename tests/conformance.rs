@@ -1,4 +1,4 @@
-//! What the public suites and specifications of others say about retries, as data.
+//! What the public suites and specifications of others say about retries and balancing, as data.
 //!
 //! Each row of `tests/conformance/*.json` has a `source`, a `case` in words, `settings`, a
 //! `script` for the server, and what is `expected`; `row.rs` says what each of them may hold. The
@@ -9,6 +9,8 @@
 //! All runs in virtual time. `cargo test --test conformance -- --nocapture` prints the cases.
 #![cfg(feature = "hyper")]
 
+#[path = "conformance/balance.rs"]
+mod balance;
 #[path = "conformance/client.rs"]
 mod client;
 #[path = "conformance/row.rs"]
@@ -23,12 +25,13 @@ use row::{Row, What};
 
 const DIFFERENCES: &str = include_str!("conformance/DIFFERENCES.md");
 
-const SUITES: [(&str, &str); 5] = [
+const SUITES: [(&str, &str); 6] = [
     ("grpc", include_str!("conformance/grpc.json")),
     ("aws", include_str!("conformance/aws.json")),
     ("envoy", include_str!("conformance/envoy.json")),
     ("polly", include_str!("conformance/polly.json")),
     ("finagle", include_str!("conformance/finagle.json")),
+    ("balance", include_str!("conformance/balance.json")),
 ];
 
 #[test]
@@ -54,6 +57,11 @@ fn retries_as_polly_does() {
 #[test]
 fn pays_for_retries_as_finagle_does() {
     run("finagle");
+}
+
+#[test]
+fn balances_as_envoy_grpc_and_finagle_do() {
+    run("balance");
 }
 
 #[test]
@@ -87,6 +95,13 @@ fn run(suite: &str) {
             What::Calls { settings, script, expected } => client::run(settings, script, expected),
             What::Budget { tariff, steps, expected } => client::budget(tariff, steps, expected),
             What::Backoff { backoff, delays } => client::backoff(backoff, delays),
+            What::Ring(row) => balance::ring(row),
+            What::Maglev(row) => balance::maglev(row),
+            What::Stride { stride, picks, counts } => balance::stride(stride, *picks, counts),
+            What::Levels { levels, percent } => balance::levels(levels, percent),
+            What::LeastRequest { in_flight, percent } => balance::least_request(in_flight, percent),
+            What::Fleet { fleet, most } => balance::fleet(fleet, *most),
+            What::Apertures { apertures, deviation } => balance::apertures(apertures, *deviation),
         };
         match outcome {
             Ok(()) => eprintln!("ok    {name}{differs}"),

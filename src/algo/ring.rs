@@ -33,6 +33,9 @@ impl Default for Size {
     }
 }
 
+/// So much of an entry is none: sums of weights that have no exact number are off by less.
+const ROUNDING: f64 = 1e-6;
+
 /// A ring, whose owners are numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
@@ -66,7 +69,7 @@ impl Ring {
             let count = match size {
                 Size::Between(..) => {
                     target += scale * weight.max(0.0);
-                    (target - places.len() as f64).ceil().max(0.0) as usize
+                    (target - places.len() as f64 - ROUNDING).ceil().max(0.0) as usize
                 }
                 Size::Each(_) => (scale * weight.max(0.0)).round() as usize,
             };
