@@ -4,6 +4,7 @@
 #
 #     bash benches/callgrind.sh              # the table, then the bar
 #     bash benches/callgrind.sh stack/Stack  # these subjects alone, without the bar
+#     bash benches/callgrind.sh policies     # what a pick costs over 3 to 10,000 endpoints
 #
 # Each subject makes N calls and then 2N; the difference is the calls alone.
 set -euo pipefail
@@ -46,6 +47,8 @@ per_call() {
 subjects=("$@")
 if ((${#subjects[@]} == 0)); then
     mapfile -t subjects < <("$program" --list)
+elif [[ ${subjects[*]} == policies ]]; then
+    mapfile -t subjects < <("$program" --policies)
 fi
 
 declare -A counted

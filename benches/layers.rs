@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// A carrier with a lean request: no headers, a short body in memory.
-fn lean() -> Call<Request<Body>> {
+pub(crate) fn lean() -> Call<Request<Body>> {
     Call::new(plain())
 }
 

@@ -9,13 +9,16 @@
 mod layers;
 mod leaf;
 mod peers;
+mod policies;
 mod runner;
 mod servers;
+mod sharing;
 mod whole;
 
 pub use self::{
     leaf::{Answer, Leaf},
     runner::Runner,
+    sharing::{Rates, Sharing},
 };
 
 use http::Response;
@@ -59,4 +62,9 @@ pub fn visit_all(visit: &mut impl Visit) {
 pub fn visit_stacks(visit: &mut impl Visit) {
     whole::stack(visit);
     peers::stack(visit);
+}
+
+/// Shows each policy over 3 to 10,000 endpoints.
+pub fn visit_policies(visit: &mut impl Visit) {
+    policies::policies(visit);
 }

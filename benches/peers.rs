@@ -19,7 +19,7 @@ use tower::{
 use crate::{Leaf, Visit, layers::ten, whole};
 
 /// A lean request that can be cloned, as tower's retry needs it.
-fn lean() -> Request<Full<Bytes>> {
+pub(crate) fn lean() -> Request<Full<Bytes>> {
     whole::plain().map(|_| Full::new(Bytes::from_static(b"amount=12")))
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn balance(visit: &mut impl Visit) {
 }
 
 /// Power of two choices by Peak EWMA over ten, behind a buffer: it can't be cloned.
-fn balanced()
+pub(crate) fn balanced()
 -> impl Service<Request<Full<Bytes>>, Response = Response<Body>, Error = BoxError, Future: Send>
 + Clone
 + Send

@@ -102,7 +102,7 @@ impl Default for Runner {
 }
 
 /// One call, to the last byte; says how many pieces the body had.
-async fn call<S, R, B>(service: &mut S, request: R) -> Result<usize, BoxError>
+pub(crate) async fn call<S, R, B>(service: &mut S, request: R) -> Result<usize, BoxError>
 where
     S: Service<R, Response = Response<B>, Error: Into<BoxError>>,
     B: Body<Error: Into<BoxError>>,

@@ -1,5 +1,5 @@
-//! What the public suites and specifications of others say about retries, ejection and panic, as
-//! data.
+//! What the public suites and specifications of others say about retries, balancing, ejection and
+//! panic, as data.
 //!
 //! Each row of `tests/conformance/*.json` has a `source`, a `case` in words, `settings`, a
 //! `script` for the server, and what is `expected`; `row.rs` says what each of them may hold. The
@@ -10,6 +10,8 @@
 //! All runs in virtual time. `cargo test --test conformance -- --nocapture` prints the cases.
 #![cfg(feature = "hyper")]
 
+#[path = "conformance/balance.rs"]
+mod balance;
 #[path = "conformance/client.rs"]
 mod client;
 #[path = "conformance/fleet.rs"]
@@ -33,6 +35,7 @@ const SUITES: [(&str, &str); 6] = [
     ("polly", include_str!("conformance/polly.json")),
     ("finagle", include_str!("conformance/finagle.json")),
     ("fleet", include_str!("conformance/fleet.json")),
+    ("balance", include_str!("conformance/balance.json")),
 ];
 
 #[test]
@@ -63,6 +66,11 @@ fn pays_for_retries_as_finagle_does() {
 #[test]
 fn ejects_as_grpc_and_envoy_do_and_panics_as_envoy_does() {
     run("fleet");
+}
+
+#[test]
+fn balances_as_envoy_grpc_and_finagle_do() {
+    run("balance");
 }
 
 #[test]
@@ -100,6 +108,13 @@ fn run(suite: &str) {
                 fleet::ejection(ejection, *endpoints, sweeps)
             }
             What::Panic { panic, endpoints, healthy } => fleet::panic(panic, *endpoints, healthy),
+            What::Ring(row) => balance::ring(row),
+            What::Maglev(row) => balance::maglev(row),
+            What::Stride { stride, picks, counts } => balance::stride(stride, *picks, counts),
+            What::Levels { levels, percent } => balance::levels(levels, percent),
+            What::LeastRequest { in_flight, percent } => balance::least_request(in_flight, percent),
+            What::Fleet { fleet, most } => balance::fleet(fleet, *most),
+            What::Apertures { apertures, deviation } => balance::apertures(apertures, *deviation),
         };
         match outcome {
             Ok(()) => eprintln!("ok    {name}{differs}"),

@@ -1,10 +1,11 @@
 //! Makes calls for callgrind, and nothing else that depends on their number.
 //!
-//! `callgrind --list` says what can be measured; `callgrind SUBJECT CALLS` makes the calls.
+//! `callgrind --list` says what can be measured, `callgrind --policies` what else can be;
+//! `callgrind SUBJECT CALLS` makes the calls.
 
 use std::{env, process::ExitCode};
 
-use buttress_benches::{Runner, Visit, visit_all};
+use buttress_benches::{Runner, Visit, visit_all, visit_policies};
 use http::Response;
 use http_body::Body;
 use tower::{BoxError, Service};
@@ -15,16 +16,18 @@ fn main() -> ExitCode {
     let calls = arguments.next().and_then(|calls| calls.parse().ok());
     match (&*subject, calls) {
         ("--list", None) => visit_all(&mut List),
+        ("--policies", None) => visit_policies(&mut List),
         (_, Some(calls)) => {
             let mut make = Make { subject, calls, found: false };
             visit_all(&mut make);
+            visit_policies(&mut make);
             if !make.found {
                 eprintln!("there is no \"{}\"", make.subject);
                 return ExitCode::FAILURE;
             }
         }
         _ => {
-            eprintln!("callgrind --list, or callgrind SUBJECT CALLS");
+            eprintln!("callgrind --list, callgrind --policies, or callgrind SUBJECT CALLS");
             return ExitCode::FAILURE;
         }
     }

@@ -155,6 +155,24 @@ pub enum InvalidBalance {
     Decay,
     /// A slow start's aggression that is not above zero.
     Aggression,
+    /// An overprovisioning factor below 1.
+    Overprovisioning,
+    /// A part of the clients outside of 0 to 1.
+    OwnPart,
+    /// A peer's number that is not below that of the peers.
+    Peer,
+    /// An aperture without endpoints.
+    Narrow,
+    /// A load bound of 1 or less.
+    LoadBound,
+    /// A ring without entries, with fewer at the most than at the least, or too many.
+    RingSize,
+    /// A table whose size is no prime, or too large.
+    TableSize,
+    /// A penalty below 0.
+    Penalty,
+    /// Weights that are made anew without a pause, or are not believed at all.
+    WeightTimes,
 }
 
 impl fmt::Display for InvalidBalance {
@@ -165,6 +183,30 @@ impl fmt::Display for InvalidBalance {
             }
             Self::Aggression => "a slow start's aggression must be above zero; 1.0 is linear",
             Self::Decay => "a decay of zero forgets every latency at once: set it above zero",
+            Self::Overprovisioning => {
+                "with an overprovisioning factor below 1 a healthy group gives calls away: set \
+                 1.0 or more"
+            }
+            Self::OwnPart => "the part of the clients in this zone is between 0.0 and 1.0",
+            Self::Peer => "peers are numbered from 0: set a number below that of the peers",
+            Self::Narrow => "an aperture has one endpoint at the least: set 1 or more",
+            Self::LoadBound => {
+                "at a load bound of 1 nobody may have more than the mean: set it above 1.0, or \
+                 leave the load unbounded"
+            }
+            Self::RingSize => {
+                "a ring has from 1 to 8,388,608 entries, and at the most no fewer than at the \
+                 least: set such numbers"
+            }
+            Self::TableSize => {
+                "the size of a table is a prime, so that each order reaches every entry, and \
+                 5,000,011 at the most: set such a prime, for example 65,537"
+            }
+            Self::Penalty => "a penalty for errors is a factor: set 0.0 (none) or more",
+            Self::WeightTimes => {
+                "weights are made anew after some time, and a report is believed for longer than \
+                 that: set an update above zero and an expiry above the update"
+            }
         })
     }
 }

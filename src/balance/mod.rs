@@ -116,6 +116,8 @@
 //! [`Gate`]: crate::endpoint::Gate
 //! [`LoadReport`]: crate::endpoint::LoadReport
 
+mod affinity;
+mod aperture;
 mod choices;
 mod config;
 #[cfg(feature = "testing")]
@@ -125,11 +127,15 @@ mod eject;
 mod ejector;
 mod error;
 mod future;
+mod groups;
+mod hashed;
 mod load;
 mod members;
 mod node;
+mod part;
 mod pick;
 mod policy;
+mod priorities;
 mod recent;
 mod roster;
 mod round_robin;
@@ -138,8 +144,11 @@ mod service;
 mod slow_start;
 mod snapshot;
 mod standing;
+mod weighted;
 
 pub use self::{
+    affinity::{Affinity, AffinityLayer, ByHeader, FindAffinity, WithAffinity},
+    aperture::Aperture,
     choices::{LeastRequest, PeakEwma},
     config::{
         BalanceConfig, DEFAULT_EMPTY_WAIT, DEFAULT_PANIC_THRESHOLD, InvalidBalance, MAX_SET_ASIDE,
@@ -152,12 +161,17 @@ pub use self::{
     },
     error::{AtEndpoint, NoEndpoint, OutsideRuntime},
     future::BalanceFuture,
+    hashed::{DEFAULT_LOAD_BOUND, Maglev, RingHash},
     node::{EndpointStatus, Held},
     policy::{Candidates, LoadView, Member, Picker, Policy},
+    priorities::{Priorities, Zones},
     recent::Usual,
     round_robin::RoundRobin,
     service::Balance,
     slow_start::{DEFAULT_SLOW_START, SlowStart},
+    weighted::{
+        DEFAULT_BLACKOUT, DEFAULT_EXPIRY, DEFAULT_PENALTY, DEFAULT_UPDATE, ReportedConfig, Weighted,
+    },
 };
 #[cfg(feature = "testing")]
 pub(crate) use self::{decision::Decision, node::Node};

@@ -132,6 +132,7 @@ impl<S, G> Node<S, G> {
     /// With an answer its server said how busy it is.
     fn reported(&self, report: &LoadReport, tick: u32) {
         self.load.said.take(report, tick);
+        self.recent.report();
         if let Some(in_flight) = report.in_flight {
             self.recent.reported(in_flight, tick);
         }

@@ -98,6 +98,9 @@ pub struct Member<'a> {
     pub key: EndpointKey,
     /// What the active check says of it.
     pub health: Health,
+    /// Whether it may be called as things stand: for those who share calls by how many of them
+    /// may be. Whether one may be called at a pick is asked at that pick.
+    pub fit: bool,
     /// How busy it is.
     pub load: LoadView<'a>,
 }
@@ -116,6 +119,12 @@ impl<'a> LoadView<'a> {
     #[inline]
     pub(super) const fn new(load: &'a Load, usual: f64, tick: u32) -> Self {
         Self { load, usual, tick }
+    }
+
+    /// The moment, in the loads' own time.
+    #[inline]
+    pub(super) const fn tick(&self) -> u32 {
+        self.tick
     }
 
     /// This balancer's calls to it, until their responses have been read.

@@ -121,11 +121,16 @@ impl Recent {
         tick % LOOKED_AT == 0 || self.reports.load(Ordering::Relaxed)
     }
 
-    /// A report has come, of this many requests in flight.
-    pub(super) fn reported(&self, in_flight: f32, tick: u32) {
+    /// A report has come, whatever it says.
+    pub(super) fn report(&self) {
         if !self.reports.load(Ordering::Relaxed) {
             self.reports.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// It said how many requests are in flight.
+    pub(super) fn reported(&self, in_flight: f32, tick: u32) {
+        self.report();
         let lane = self.lane();
         lane.reported.store(tick.max(1), Ordering::Relaxed);
         follow(&lane.in_flight, in_flight);

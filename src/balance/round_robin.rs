@@ -34,6 +34,13 @@ impl RoundRobin {
     }
 }
 
+impl From<Arc<Padded<AtomicU64>>> for RoundRobin {
+    /// Goes on with the count of another round.
+    fn from(next: Arc<Padded<AtomicU64>>) -> Self {
+        Self { next }
+    }
+}
+
 impl Policy for RoundRobin {
     fn picker(&self, _: &[Member<'_>]) -> Arc<dyn Picker> {
         Arc::new(self.clone())

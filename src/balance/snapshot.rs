@@ -57,7 +57,7 @@ impl<S, G> Default for Snapshot<S, G> {
     }
 }
 
-impl<S, G> Snapshot<S, G> {
+impl<S, G: Gate> Snapshot<S, G> {
     /// With a picker of this policy, or of the default.
     pub(super) fn new(
         version: u64,
@@ -258,16 +258,15 @@ impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
     }
 }
 
-impl<S, G> Member<S, G> {
+impl<S, G: Gate> Member<S, G> {
     /// As a policy sees it.
     fn view(&self, now: Instant) -> policy::Member<'_> {
         let Node { key, load, .. } = &*self.node;
+        let fit = self.is_eligible(now) && self.node.set_aside_until(now).is_none();
         let load = LoadView::new(load, self.node.usual_latency(), load.tick(now));
-        policy::Member { endpoint: &self.endpoint, key: *key, health: self.health, load }
+        policy::Member { endpoint: &self.endpoint, key: *key, health: self.health, fit, load }
     }
-}
 
-impl<S, G: Gate> Member<S, G> {
     fn is_eligible(&self, now: Instant) -> bool {
         self.eligible && self.node.gate.is_open(now)
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use crate::{classify::Verdict, endpoint::EndpointKey};
+use crate::{algo::xxh64::xxh64, classify::Verdict, endpoint::EndpointKey};
 
 /// What travels with one request through the layers.
 ///
@@ -39,6 +39,9 @@ pub struct Words {
     /// What kind of call it is, for policies of its own: one of few names, such as the service's
     /// methods.
     pub route: Option<&'static str>,
+    /// What calls have in common that are to go to the same endpoint, hashed: see
+    /// [`Words::affinity`].
+    pub affinity: Option<u64>,
     /// How the response's body belongs to the call.
     pub body: BodyMode,
     /// The trace that the call belongs to, if it did not start here.
@@ -70,6 +73,18 @@ impl Words {
     #[must_use]
     pub const fn route(mut self, route: &'static str) -> Self {
         self.route = Some(route);
+        self
+    }
+
+    /// Says what calls have in common that are to go to the same endpoint: a user, a session, the
+    /// name of a thing that is cached. Followed by balancers whose policy goes by it
+    /// ([`RingHash`](crate::balance::RingHash), [`Maglev`](crate::balance::Maglev)).
+    ///
+    /// It is kept as its XXH64, as Envoy and gRPC hash a header, so that they and this client
+    /// agree on where a key is at home.
+    #[must_use]
+    pub fn affinity(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.affinity = Some(xxh64(key.as_ref(), 0));
         self
     }
 

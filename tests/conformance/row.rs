@@ -36,6 +36,21 @@ pub(crate) enum What {
     /// A balancer over so many endpoints of which so many are healthy, and who is called then: the
     /// `healthy` ones, `all` or `none`.
     Panic { panic: Panic, endpoints: u16, healthy: Vec<(u16, String)> },
+    /// A ring of hashes.
+    Ring(RingRow),
+    /// A table of Maglev.
+    Maglev(MaglevRow),
+    /// How often each of these weights is picked, from the first step on; nobody at all where
+    /// there is no round by weight.
+    Stride { stride: Vec<f64>, picks: usize, counts: Vec<usize> },
+    /// The shares of levels of priority, by their healthy parts.
+    Levels { levels: Vec<f64>, percent: Vec<u32> },
+    /// The shares of endpoints with so many calls in flight.
+    LeastRequest { in_flight: Vec<u32>, percent: Vec<u32> },
+    /// The most calls that any server of a fleet may have had in the end, whatever the policy.
+    Fleet { fleet: Fleet, most: u32 },
+    /// How far the load of servers deviates from even, relative to it.
+    Apertures { apertures: Apertures, deviation: f64 },
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,12 +104,80 @@ pub(crate) struct Sweep {
     pub(crate) ejected_count: Option<usize>,
 }
 
+/// Hosts `127.0.0.1:port` of these ports, first and last, each of this weight.
+pub(crate) type Hosts = Vec<(u16, u16, f64)>;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct RingRow {
+    pub(crate) ring: RingOf,
+    /// The number of entries of each host, by its port.
+    #[serde(default)]
+    pub(crate) entries: BTreeMap<String, usize>,
+    pub(crate) entries_in_all: Option<usize>,
+    /// The part of the entries that each host has, give or take a quarter.
+    #[serde(default)]
+    pub(crate) shares: BTreeMap<String, f64>,
+    /// Hashes, and the port of the host where each is at home.
+    #[serde(default)]
+    pub(crate) homes: Vec<(u64, u16)>,
+    pub(crate) hits: Option<Hits>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Panic {
     pub(crate) threshold: f64,
     #[serde(default)]
     pub(crate) fail: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RingOf {
+    pub(crate) hosts: Hosts,
+    pub(crate) least: usize,
+    pub(crate) most: Option<usize>,
+}
+
+/// Where so many hashes are at home that are spread evenly over the ring.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hits {
+    pub(crate) of: u64,
+    pub(crate) at: BTreeMap<String, usize>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct MaglevRow {
+    pub(crate) maglev: MaglevOf,
+    /// The port of each entry's host.
+    pub(crate) table: Option<Vec<u16>>,
+    #[serde(default)]
+    pub(crate) entries: BTreeMap<String, usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MaglevOf {
+    pub(crate) hosts: Hosts,
+    pub(crate) size: usize,
+}
+
+/// Each client makes so many calls at each of these sets of servers, first and last.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fleet {
+    pub(crate) clients: u16,
+    pub(crate) calls: u32,
+    pub(crate) sets: Vec<(u16, u16)>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Apertures {
+    pub(crate) clients: u32,
+    pub(crate) servers: usize,
+    pub(crate) least: usize,
 }
 
 #[derive(Debug, Default, Deserialize)]

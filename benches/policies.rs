@@ -1,0 +1,91 @@
+//! Each policy over few and many endpoints.
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use buttress::{
+    algo::xxh64::avalanche,
+    balance::{
+        Aperture, Balance, BalanceConfig, LeastRequest, Maglev, PeakEwma, Policy, Priorities,
+        RingHash, RoundRobin, Weighted, Zones,
+    },
+    body::Body,
+    call::Call,
+    classify::HttpClassifier,
+    endpoint::{Endpoint, Fixed, Open},
+};
+use http::Request;
+
+use crate::{
+    Visit,
+    layers::{leaf, lean},
+};
+
+/// A lean request with a key of its own.
+fn keyed() -> Call<Request<Body>> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut call = lean();
+    call.words.affinity = Some(avalanche(NEXT.fetch_add(1, Ordering::Relaxed)));
+    call
+}
+
+/// Endpoints of weights from 1 to 3, in three zones, none of which is ever connected to.
+fn endpoints(count: u16) -> Vec<Endpoint> {
+    let endpoint = |at: u16| {
+        let address = SocketAddr::from(([127, 0, 0, 1], at + 1));
+        let zone = ["a", "b", "c"][usize::from(at % 3)];
+        Endpoint::from(address).with_weight(u32::from(at % 3) + 1).with_zone(zone)
+    };
+    (0..count).map(endpoint).collect()
+}
+
+/// How many endpoints there are, as a group.
+const GROUPS: [(&str, u16); 5] = [
+    ("over 3", 3),
+    ("over 10", 10),
+    ("over 100", 100),
+    ("over 1,000", 1_000),
+    ("over 10,000", 10_000),
+];
+
+pub(crate) fn policies(visit: &mut impl Visit) {
+    for group in GROUPS {
+        visit.visit(group.0, "leaf", leaf, lean);
+        over(visit, group, "the default", None::<PeakEwma>, lean);
+        over(visit, group, "LeastRequest", Some(LeastRequest::new()), lean);
+        over(visit, group, "RoundRobin", Some(RoundRobin::new()), lean);
+        over(visit, group, "Weighted", Some(Weighted::new()), lean);
+        over(visit, group, "RingHash", Some(RingHash::new()), keyed);
+        over(visit, group, "Maglev", Some(Maglev::new()), keyed);
+        let peers = NonZeroU32::new(10).expect("10 is not 0");
+        let aperture = Aperture::new(3, peers, PeakEwma::new()).expect("3 is below 10");
+        over(visit, group, "Aperture of PeakEwma", Some(aperture), lean);
+        let near = Zones::new("b", PeakEwma::new());
+        over(visit, group, "Zones of PeakEwma", Some(near.clone()), lean);
+        let levels = Priorities::new(near);
+        over(visit, group, "Priorities of Zones of PeakEwma", Some(levels), lean);
+    }
+}
+
+fn over(
+    visit: &mut impl Visit,
+    (group, count): (&'static str, u16),
+    name: &'static str,
+    policy: Option<impl Policy + 'static>,
+    request: fn() -> Call<Request<Body>>,
+) {
+    let make = || {
+        let config = match policy {
+            Some(policy) => BalanceConfig::new().policy(policy),
+            None => BalanceConfig::new(),
+        };
+        let (gates, make) = (|_: &Endpoint| Open::new(), |_: &Endpoint| leaf());
+        let fixed = Fixed::new(endpoints(count));
+        let balance = Balance::new(config, fixed, make, gates, HttpClassifier::new());
+        balance.expect("subjects are made in a runtime")
+    };
+    visit.visit(group, name, make, request);
+}

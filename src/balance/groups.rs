@@ -1,0 +1,91 @@
+//! Groups of endpoints that share the calls, each with a picker of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    part::Part,
+    policy::{Candidates, Member, Picker, Policy},
+};
+use crate::algo::xxh64::avalanche;
+
+/// How often the shares are made anew, by who may be called then. Breakers open and close without
+/// a word.
+pub(super) const RENEWED: Duration = Duration::from_secs(1);
+
+/// Groups in the order in which they are preferred.
+#[derive(Debug)]
+pub(super) struct Groups {
+    groups: Vec<Group>,
+}
+
+#[derive(Debug)]
+struct Group {
+    part: Part,
+    /// A draw below this, and not below that of the group before, is for this group.
+    below: u64,
+    picker: Arc<dyn Picker>,
+}
+
+impl Groups {
+    /// A picker over groups that are given by their members, with the policy that picks within
+    /// each. `shares` gives the groups' shares by their fit weight and their whole weight.
+    pub(super) fn picker(
+        groups: Vec<Vec<usize>>,
+        members: &[Member<'_>],
+        inner: &dyn Policy,
+        shares: impl FnOnce(&[(f64, f64)]) -> Vec<f64>,
+    ) -> Arc<dyn Picker> {
+        if groups.len() <= 1 {
+            return inner.picker(members);
+        }
+        let weighed = groups.iter().map(|group| weigh(group, members)).collect::<Vec<_>>();
+        let mut sum = 0.0;
+        let group = |(group, share): (Vec<usize>, f64)| {
+            sum += share;
+            let part = Part::new(group, members.len());
+            let picker = inner.picker(&part.of(members));
+            // Saturates: a sum that is a little above 1 is 1.
+            Group { part, below: (sum * TWO_POW_64) as u64, picker }
+        };
+        let groups = groups.into_iter().zip(shares(&weighed)).map(group).collect();
+        Arc::new(Self { groups })
+    }
+
+    fn pick_in(&self, group: usize, among: &dyn Candidates) -> Option<usize> {
+        let Group { part, picker, .. } = &self.groups[group];
+        picker.pick(&part.among(among, [None; 2])).and_then(|place| part.whole(place))
+    }
+}
+
+const TWO_POW_64: f64 = 18_446_744_073_709_551_616.0;
+
+/// The fit weight of a group, and its whole weight. Where nobody has a weight, all have the same.
+fn weigh(group: &[usize], members: &[Member<'_>]) -> (f64, f64) {
+    let none = members.iter().all(|member| member.endpoint.weight() == 0);
+    let weight = |at: usize| if none { 1.0 } else { f64::from(members[at].endpoint.weight()) };
+    let fit = group.iter().filter(|&&at| members[at].fit).map(|&at| weight(at)).sum();
+    (fit, group.iter().map(|&at| weight(at)).sum())
+}
+
+impl Picker for Groups {
+    fn pick(&self, among: &dyn Candidates) -> Option<usize> {
+        // The calls of a key stay in the group of their key, while its share allows it.
+        let key = among.words().and_then(|words| words.affinity);
+        let draw = key.map_or_else(|| among.draw(), |key| avalanche(key ^ OTHERWISE));
+        let drawn = self.groups.iter().position(|group| draw < group.below).unwrap_or(0);
+        let mut doubted = None;
+        let others = (0..self.groups.len()).filter(|&group| group != drawn);
+        for group in std::iter::once(drawn).chain(others) {
+            let Some(at) = self.pick_in(group, among) else { continue };
+            // Within a group all may be in doubt, and no breaker has opened yet.
+            if key.is_some() || !among.load(at).is_doubted() {
+                return Some(at);
+            }
+            doubted = doubted.or(Some(at));
+        }
+        doubted
+    }
+}
+
+/// So that the group of a key says nothing of its place on a ring.
+const OTHERWISE: u64 = 0x7a6f_6e65_6c65_7665;

@@ -1,0 +1,94 @@
+//! Some of the candidates, as a policy sees them that picks among these alone.
+
+use super::{
+    policy::{Candidates, LoadView, Member},
+    recent::Usual,
+};
+use crate::call::Words;
+
+/// Which of a set belong to a part.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Where in the set each of the part is.
+    members: Box<[u32]>,
+    /// Where in the part each of the set is, or [`ELSEWHERE`].
+    places: Box<[u32]>,
+}
+
+const ELSEWHERE: u32 = u32::MAX;
+
+impl Part {
+    /// These of a set of so many.
+    pub(super) fn new(members: impl IntoIterator<Item = usize>, count: usize) -> Self {
+        let members: Box<[u32]> = members.into_iter().map(|at| at as u32).collect();
+        let mut places = vec![ELSEWHERE; count].into_boxed_slice();
+        for (place, &at) in members.iter().enumerate() {
+            places[at as usize] = place as u32;
+        }
+        Self { members, places }
+    }
+
+    /// The members of this part, among those of the set.
+    pub(super) fn of<'a>(&self, members: &[Member<'a>]) -> Vec<Member<'a>> {
+        self.members.iter().map(|&at| members[at as usize]).collect()
+    }
+
+    /// Where in the set the one at this place of the part is.
+    pub(super) fn whole(&self, place: usize) -> Option<usize> {
+        self.members.get(place).map(|&at| at as usize)
+    }
+
+    /// The candidates of this part, without those that are left out.
+    pub(super) const fn among<'a>(
+        &'a self,
+        set: &'a dyn Candidates,
+        left_out: [Option<usize>; 2],
+    ) -> Among<'a> {
+        Among { part: self, set, left_out }
+    }
+}
+
+/// The candidates of a part.
+pub(super) struct Among<'a> {
+    part: &'a Part,
+    set: &'a dyn Candidates,
+    /// By their places in the part.
+    left_out: [Option<usize>; 2],
+}
+
+impl Among<'_> {
+    fn at(&self, place: usize) -> usize {
+        self.part.members[place] as usize
+    }
+}
+
+impl Candidates for Among<'_> {
+    fn count(&self) -> usize {
+        self.part.members.len()
+    }
+
+    fn is_fit(&self, place: usize) -> bool {
+        !self.left_out.contains(&Some(place)) && self.set.is_fit(self.at(place))
+    }
+
+    fn load(&self, place: usize) -> LoadView<'_> {
+        self.set.load(self.at(place))
+    }
+
+    fn heard(&self, nth: usize) -> Option<usize> {
+        let place = *self.part.places.get(self.set.heard(nth)?)?;
+        (place != ELSEWHERE).then_some(place as usize)
+    }
+
+    fn usual(&self) -> Option<Usual> {
+        self.set.usual()
+    }
+
+    fn draw(&self) -> u64 {
+        self.set.draw()
+    }
+
+    fn words(&self) -> Option<&Words> {
+        self.set.words()
+    }
+}
