@@ -28,7 +28,7 @@ use row::{Row, What};
 
 const DIFFERENCES: &str = include_str!("conformance/DIFFERENCES.md");
 
-const SUITES: [(&str, &str); 6] = [
+const SUITES: [(&str, &str); 7] = [
     ("grpc", include_str!("conformance/grpc.json")),
     ("aws", include_str!("conformance/aws.json")),
     ("envoy", include_str!("conformance/envoy.json")),

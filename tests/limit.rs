@@ -301,7 +301,7 @@ async fn waiting_takes_the_time_of_the_attempt_which_knows_that_nothing_was_sent
     assert!(poll_once(hung.as_mut()).is_pending());
     let began = now();
     let error = service.oneshot(Call::new(1)).await.expect_err("no place came free");
-    let error: BoxError = error.into();
+    let error: BoxError = error;
     assert_eq!(now() - began, 40 * MS);
     assert_eq!(verdict_on_error(&*error).sent, Sent::No);
     let ours = find::<AtLimit>(&*error).map(|error| error.reason);

@@ -32,7 +32,6 @@ use buttress::{
 };
 use futures_util::future::join_all;
 use http::{Request, Response};
-use http_body_util::BodyExt;
 use support::company::{Company, MS, address, answer, lock, now};
 use tower::util::BoxCloneSyncService;
 
