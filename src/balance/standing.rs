@@ -59,11 +59,11 @@ const LEVEL: u32 = STARTING - 1;
 const DOUBTED: f64 = 1e6;
 
 impl Standing {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { word: AtomicU64::new(0), since: AtomicU32::new(0), slow_start: SlowStart::OFF }
     }
 
-    pub(super) const fn with_slow_start(mut self, slow_start: SlowStart) -> Self {
+    pub(super) fn with_slow_start(mut self, slow_start: SlowStart) -> Self {
         self.slow_start = slow_start;
         self
     }
