@@ -358,7 +358,7 @@ fn failing(bad: u16, every: u64) -> impl Fn(u16) -> Answer + Clone + Send + Sync
 }
 
 fn in_turn() -> BalanceConfig {
-    BalanceConfig::new().policy(InTurn::default())
+    BalanceConfig::new().policy(InTurn::default()).ejection(EjectionConfig::new())
 }
 
 #[tokio::test(start_paused = true)]
@@ -387,7 +387,7 @@ async fn an_endpoint_that_fails_a_tenth_of_its_calls_is_ejected_and_comes_back_s
 /// an answer.
 #[tokio::test(start_paused = true)]
 async fn a_failure_counts_for_its_endpoint_though_the_next_attempt_succeeds() {
-    let config = BalanceConfig::new();
+    let config = BalanceConfig::new().ejection(EjectionConfig::new());
     let bench = Bench::new(config, 5, failing(2, 5)).await;
     for _ in 0..2_000 {
         if bench.call().await.is_err() {
@@ -405,7 +405,8 @@ async fn in_the_dark_it_says_so_and_ejects_nobody() {
     bench.calls(100, 11 * SECOND).await;
     assert_eq!(bench.said(), ["3 failure_rate spared None 1"]);
     assert_eq!(bench.ejected(), [0; 0]);
-    let without = Bench::new(in_turn().without_ejection(), 5, failing(3, 5)).await;
+    let without =
+        Bench::new(BalanceConfig::new().policy(InTurn::default()), 5, failing(3, 5)).await;
     without.calls(100, 11 * SECOND).await;
     assert_eq!((without.said(), without.ejected()), (vec![], vec![]));
 }

@@ -37,7 +37,7 @@ impl BalanceConfig {
             policy: None,
             panic_threshold: DEFAULT_PANIC_THRESHOLD,
             fails_in_panic: false,
-            ejection: Some(EjectionConfig::new()),
+            ejection: None,
             slow_start: SlowStart::default(),
             empty_wait: DEFAULT_EMPTY_WAIT,
             decay: ewma::DEFAULT_DECAY,
@@ -78,21 +78,17 @@ impl BalanceConfig {
         self
     }
 
-    /// Which endpoints are ejected for doing worse than their peers (default:
-    /// [`EjectionConfig::new`]).
+    /// Which endpoints are ejected for doing worse than their peers (default: none are).
+    ///
+    /// One that fails most of its calls is found by its breaker, within a few of them, and is back
+    /// soon after it is well. An ejection is for one that fails a few in a hundred, call after call,
+    /// which no breaker minds; it is out for half a minute at the least. So it has to be asked for,
+    /// as in Envoy and gRPC. It is not for endpoints that are no peers, since each has requests of
+    /// its own: where calls go by a key, one key that always fails makes its endpoint an outlier,
+    /// and then the next one.
     #[must_use]
     pub fn ejection(mut self, config: EjectionConfig) -> Self {
         self.ejection = Some(config);
-        self
-    }
-
-    /// Ejects nobody, and counts nothing for it.
-    ///
-    /// For endpoints that are no peers, since each has requests of its own: where calls go by a key,
-    /// one key that always fails makes its endpoint an outlier, and then the next one.
-    #[must_use]
-    pub fn without_ejection(mut self) -> Self {
-        self.ejection = None;
         self
     }
 

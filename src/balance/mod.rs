@@ -34,8 +34,8 @@
 //! A breaker opens when half of an endpoint's calls fail. One that fails a tenth of them, while its
 //! peers fail none, is seen only by comparison: every ten seconds the driver compares all of them,
 //! and *ejects* the outliers for 30 s, and longer each time ([`EjectionConfig`], [`FailureRate`]).
-//! That is on by default, since it finds nothing in a fleet that is alike, never takes more than half
-//! of the endpoints, and each failure that it saves is one that a retry would have had to make good.
+//! It is there [if asked for](BalanceConfig::ejection): it finds nothing in a fleet that is alike and
+//! never takes more than half of the endpoints, but whoever is out stays out for its time, well or not.
 //! Why, since when and until when is in [`EndpointStatus::ejected`] and in the events. What else keeps
 //! an endpoint out, in the order of who wins:
 //!
