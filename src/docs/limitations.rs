@@ -62,5 +62,5 @@
 //! - **Responses that are dropped for a retry are not drained** beyond what hyper has read by
 //!   itself, which is all of a short body: over HTTP/1.1 a long one costs its connection, unless
 //!   bodies are collected. Nor does a hedge's history survive a retry above.
-//! - Limits of rate and concurrency, load shedding, faults made on purpose, weights, subsets,
+//! - Limits of rate and concurrency, load shedding, faults made on purpose,
 //!   DNS, HTTP/3. tower's own limits fit between the layers.
