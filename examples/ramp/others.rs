@@ -114,10 +114,11 @@ impl Chooser for Weighted {
 
     fn ended(&mut self, at: usize, ended: &Ended, _: &View<'_>) {
         let Some(report) = ended.report else { return };
-        if let (Some(rate), Some(used)) = (report.rate, report.utilization) {
-            if rate > 0.0 && used > 0.0 {
-                self.reported[at] = Some(f64::from(rate / used));
-            }
+        if let (Some(rate), Some(used)) = (report.rate, report.utilization)
+            && rate > 0.0
+            && used > 0.0
+        {
+            self.reported[at] = Some(f64::from(rate / used));
         }
     }
 

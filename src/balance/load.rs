@@ -28,17 +28,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::recent::Usual;
+use super::{recent::Usual, said::Said};
 use crate::{
     algo::ewma,
-    endpoint::LoadReport,
     sync::{AtomicU32, AtomicU64, Ordering, Padded},
 };
 
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
 /// than it is, once, and fades from there as always.
-const TICK_MICROS: u32 = 16;
-const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
+pub(super) const TICK_MICROS: u32 = 16;
+pub(super) const TICK_SECONDS: f64 = TICK_MICROS as f64 / 1e6;
 pub(super) const TICKS_A_SECOND: u64 = 1_000_000 / TICK_MICROS as u64;
 
 /// Another thread's word may be a little younger than this thread's `now`: so many ticks, about
@@ -67,10 +66,6 @@ const TELLING: f64 = 4.0;
 const STALE: f64 = 0.010;
 /// ... and so many times what an answer takes.
 const STALE_COSTS: f64 = 4.0;
-
-/// How fast a server's report gets old, in seconds: 200 and 500 ms do as well in the ramp of
-/// [`docs::balancing`](crate::docs::balancing).
-const REPORT_DECAY: f64 = 0.3;
 
 /// For how long a latency is held, where servers report: 12 s. With a hundred clients and as many
 /// servers, an answer of each comes every two seconds; to fade from the beginning adds 5 % to the
@@ -101,18 +96,7 @@ pub(super) struct Load {
     doubt: AtomicU64,
     in_flight: AtomicU32,
     /// What the server said of its own load; none of it before it has said something.
-    report: Reported,
-}
-
-/// The server's words on itself, each with the tick at which it came.
-#[derive(Debug, Default)]
-struct Reported {
-    /// An `f32`, and the tick.
-    in_flight: AtomicU64,
-    /// An `f32`, and the tick.
-    utilization: AtomicU64,
-    /// Requests a second, and failures a second, each an `f32`.
-    rates: AtomicU64,
+    pub(super) said: Said,
 }
 
 impl Load {
@@ -125,7 +109,7 @@ impl Load {
             silence: AtomicU64::new(0),
             doubt: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
-            report: Reported::default(),
+            said: Said::default(),
         };
         // Of whom nothing is known at all, the last word is from a long time ago: it counts as
         // what is usual from the first answer of any other on. Where a thousand endpoints get a
@@ -169,9 +153,7 @@ impl Load {
 
     /// What a pick compares where servers report.
     ///
-    /// A report is true when it is made, and true no more some hundred milliseconds later, when
-    /// others have sent their calls there: the older it is, the nearer the endpoint is to what is
-    /// usual. It counts for nothing where this client alone has more in flight.
+    /// A report counts for nothing where this client alone has more in flight.
     ///
     /// That counts the queue, but not how fast it moves. The latency tells, but has the queue in
     /// it already, and the size of one's own requests: so the fourth root counts of what it is
@@ -180,12 +162,7 @@ impl Load {
     /// times the usual one, all of it counts: whoever is so slow for another reason (a far network,
     /// a lock) has a short queue for the very reason that he is sent nothing. So does silence.
     pub(super) fn reported_at(&self, usual: Usual, now: u32) -> f64 {
-        let (said, tick) = unpack(self.report.in_flight.load(Ordering::Relaxed));
-        let mut queue = usual.in_flight;
-        if tick != 0 {
-            let age = f64::from(since(tick, now)) * TICK_SECONDS;
-            queue += (f64::from(f32::from_bits(said)) - queue) * ewma::kept(age / REPORT_DECAY);
-        }
+        let queue = self.said.queue(usual.in_flight, now);
         let queue = queue.max(f64::from(self.in_flight.load(Ordering::Relaxed)));
         let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
         let (age, usual) = (since(tick, now), usual.latency.max(TICK_SECONDS));
@@ -220,12 +197,7 @@ impl Load {
         update(&self.silence, |awaited, since| {
             Some((awaited.saturating_add(1), if awaited == 0 { tick } else { since }))
         });
-        if self.report.in_flight.load(Ordering::Relaxed) != 0 {
-            // One more than it said. So a report draws as many calls as it has room for.
-            update(&self.report.in_flight, |said, tick| {
-                Some(((f32::from_bits(said) + 1.0).to_bits(), tick))
-            });
-        }
+        self.said.sent();
     }
 
     /// Its head has come, or never will.
@@ -235,33 +207,6 @@ impl Load {
 
     pub(super) fn heard_at(&self, tick: u32) {
         update(&self.silence, |awaited, _| Some((awaited.saturating_sub(1), tick)));
-    }
-
-    /// The server has said how busy it is.
-    pub(super) fn reported(&self, report: &LoadReport, tick: u32) {
-        let Reported { in_flight, utilization, rates } = &self.report;
-        for (word, value) in [(in_flight, report.in_flight), (utilization, report.utilization)] {
-            if let Some(value) = value {
-                word.store(pack(value.to_bits(), tick.max(1)), Ordering::Relaxed);
-            }
-        }
-        if let Some(rate) = report.rate {
-            let errors = report.errors.unwrap_or_default();
-            rates.store(pack(rate.to_bits(), errors.to_bits()), Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn said_in_flight(&self, now: u32) -> Option<(f32, Duration)> {
-        said(&self.report.in_flight, now)
-    }
-
-    pub(super) fn said_utilization(&self, now: u32) -> Option<(f32, Duration)> {
-        said(&self.report.utilization, now)
-    }
-
-    pub(super) fn said_rates(&self) -> (f32, f32) {
-        let (rate, errors) = unpack(self.report.rates.load(Ordering::Relaxed));
-        (f32::from_bits(rate), f32::from_bits(errors))
     }
 
     /// It is in flight no more.
@@ -385,15 +330,8 @@ const fn is_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
-/// A value that a server has said, and how long ago; a tick of 0 is never.
-fn said(word: &AtomicU64, now: u32) -> Option<(f32, Duration)> {
-    let (value, tick) = unpack(word.load(Ordering::Relaxed));
-    let age = Duration::from_micros(u64::from(since(tick, now)) * u64::from(TICK_MICROS));
-    (tick != 0).then(|| (f32::from_bits(value), age))
-}
-
 /// Changes the two halves of a word together, if there is anything to change.
-fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
+pub(super) fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
     let mut seen = word.load(Ordering::Relaxed);
     loop {
         let (high, low) = unpack(seen);
@@ -406,11 +344,11 @@ fn update(word: &AtomicU64, change: impl Fn(u32, u32) -> Option<(u32, u32)>) {
     }
 }
 
-const fn pack(high: u32, low: u32) -> u64 {
+pub(super) const fn pack(high: u32, low: u32) -> u64 {
     (high as u64) << 32 | low as u64
 }
 
-const fn unpack(word: u64) -> (u32, u32) {
+pub(super) const fn unpack(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
 }
 

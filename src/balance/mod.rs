@@ -150,6 +150,7 @@ mod priorities;
 mod recent;
 mod roster;
 mod round_robin;
+mod said;
 mod service;
 mod snapshot;
 mod weighted;

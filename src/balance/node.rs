@@ -78,6 +78,11 @@ impl<S, G> Node<S, G> {
         self.recent.latency()
     }
 
+    /// How many requests its server has said that it works on.
+    pub(super) fn reported_in_flight(&self, now: Instant) -> Option<f32> {
+        self.load.said.in_flight(self.load.tick(now)).map(|(said, _)| said)
+    }
+
     /// A call that was admitted begins.
     pub(crate) fn begin(&self, now: Instant) {
         self.load.begin(now);
@@ -110,7 +115,7 @@ impl<S, G> Node<S, G> {
 
     /// With an answer its server said how busy it is.
     fn reported(&self, report: &LoadReport, tick: u32) {
-        self.load.reported(report, tick);
+        self.load.said.take(report, tick);
         self.recent.report();
         if let Some(in_flight) = report.in_flight {
             self.recent.reported(in_flight, tick);

@@ -162,20 +162,20 @@ impl<'a> LoadView<'a> {
     /// has sent since; and how long ago it said so.
     #[must_use]
     pub fn reported_in_flight(&self) -> Option<(f32, Duration)> {
-        self.load.said_in_flight(self.tick)
+        self.load.said.in_flight(self.tick)
     }
 
     /// Which part of its capacity its server has said is in use, and how long ago.
     #[must_use]
     pub fn reported_utilization(&self) -> Option<(f32, Duration)> {
-        self.load.said_utilization(self.tick)
+        self.load.said.utilization(self.tick)
     }
 
     /// How many requests its server has said that it serves a second, and how many of these
     /// fail.
     #[must_use]
     pub fn reported_rates(&self) -> (f32, f32) {
-        self.load.said_rates()
+        self.load.said.rates()
     }
 
     /// What [`PeakEwma`](super::PeakEwma) compares.

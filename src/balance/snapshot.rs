@@ -168,11 +168,7 @@ impl<S, G: Gate> Snapshot<S, G> {
                 .unwrap_or_default(),
             doubted: member.node.load.is_doubted(now),
             in_flight: member.node.load.in_flight(),
-            reported_in_flight: member
-                .node
-                .load
-                .said_in_flight(member.node.load.tick(now))
-                .map(|(said, _)| said),
+            reported_in_flight: member.node.reported_in_flight(now),
         };
         self.members.iter().map(status).collect()
     }
