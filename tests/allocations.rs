@@ -15,7 +15,10 @@ use std::{
 
 use buttress::{
     BoxError, Entropy,
-    balance::{Balance, BalanceConfig},
+    balance::{
+        AffinityLayer, Aperture, Balance, BalanceConfig, Maglev, PeakEwma, Policy, Priorities,
+        RingHash, Weighted, Zones,
+    },
     body::Body,
     breaker::{BreakerConfig, BreakerLayer},
     call::{Call, CarryLayer, TraceParent, UncarryLayer, Words},
@@ -487,6 +490,54 @@ fn a_balancer_adds_nothing() {
     };
     assert_eq!(allocations(over, carried), 0);
     assert_eq!(allocations(over, plain), 0);
+}
+
+/// Whatever the policy, and however it is made of others.
+#[test]
+fn no_policy_adds_anything_to_a_pick() {
+    fn over(policy: impl Policy + 'static, request: impl Fn() -> Call<Request<Body>>) -> u64 {
+        let make = || {
+            let zone = |address: SocketAddr| {
+                let near = ["near", "far"][usize::from(address.port() % 2)];
+                Endpoint::from(address).with_zone(near).with_weight(address.port().into())
+            };
+            let gates = |_: &Endpoint| Open::new();
+            let (config, fixed) =
+                (BalanceConfig::new().policy(policy), Fixed::new(ten().map(zone)));
+            let balance =
+                Balance::new(config, fixed, |_: &Endpoint| Leaf, gates, HttpClassifier::new());
+            balance.expect("it is built in a runtime")
+        };
+        allocations(make, request)
+    }
+    let keyed = || {
+        let mut call = carried();
+        call.words = Words::new().affinity("user-17");
+        call
+    };
+    let peers = std::num::NonZeroU32::new(3).expect("3 is not 0");
+    let aperture = Aperture::new(1, peers, PeakEwma::new()).and_then(|it| it.least(3));
+    assert_eq!(over(aperture.expect("they can be"), carried), 0);
+    let near = || Zones::new("near", Weighted::new());
+    assert_eq!(over(Priorities::new(near()), carried), 0);
+    assert_eq!(over(Weighted::new(), carried), 0);
+    assert_eq!(over(RingHash::new(), keyed), 0);
+    assert_eq!(over(Maglev::new(), keyed), 0);
+    assert_eq!(over(Maglev::new(), carried), 0);
+}
+
+#[test]
+fn an_affinity_adds_nothing_to_a_call_that_holds_its_words() {
+    let header = || AffinityLayer::header(HeaderName::from_static("x-user-id"));
+    let of_user = || {
+        let mut call = carried();
+        let user = http::HeaderValue::from_static("17");
+        call.request.headers_mut().insert("x-user-id", user);
+        call
+    };
+    let over = || header().layer(Leaf);
+    assert_eq!(allocations(over, of_user), 0);
+    assert_eq!(added(header), (0, 0));
 }
 
 fn ten() -> impl Iterator<Item = SocketAddr> {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::{Future, ready},
+    num::NonZeroU32,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,7 +12,8 @@ use std::{
 use buttress::{
     BoxError, Entropy,
     balance::{
-        Affinity, AffinityLayer, Balance, BalanceConfig, InvalidBalance, Maglev, Policy, RingHash,
+        Affinity, AffinityLayer, Aperture, Balance, BalanceConfig, InvalidBalance, Maglev, Policy,
+        RingHash, Zones,
     },
     call::{Call, Words},
     classify::PlainClassifier,
@@ -162,6 +164,24 @@ async fn a_further_attempt_goes_to_the_next_and_always_to_the_same() -> Result<(
     assert_ne!(next, home);
     for _ in 0..20 {
         assert_eq!(by_key.balance.clone().oneshot(call.clone()).await?, next);
+    }
+    Ok(())
+}
+
+/// Goal: neither the shares of zones nor the rim of an aperture part the calls of one key.
+#[tokio::test(start_paused = true)]
+async fn a_key_stays_where_it_is_within_zones_and_apertures() -> Result<(), BoxError> {
+    let zone = |(at, endpoint): (usize, Endpoint)| endpoint.with_zone(["a", "b"][at % 2]);
+    let zoned = || endpoints(1..=40).into_iter().enumerate().map(zone).collect();
+    let peers = NonZeroU32::new(7).expect("7 is not 0");
+    let zones = Zones::new("a", RingHash::new()).own_part(0.9)?;
+    for by_key in [
+        Registry::new(zones, zoned(), echo).await,
+        Registry::new(Aperture::new(3, peers, Maglev::new())?, zoned(), echo).await,
+    ] {
+        let homes = by_key.homes(500).await?;
+        assert!(homes.iter().collect::<BTreeSet<_>>().len() > 10);
+        assert_eq!(by_key.homes(500).await?, homes);
     }
     Ok(())
 }

@@ -211,6 +211,18 @@ async fn the_first_level_takes_all_and_gives_away_what_it_cannot() {
     assert!(near(registry.part(11..=30, 2_000).await, 1.0));
 }
 
+/// Goal: weights of nothing are no reason to leave a level out (SRV records without weights).
+#[tokio::test(start_paused = true)]
+async fn a_level_without_weights_is_a_level() {
+    let of = |it: Endpoint| match it.priority() {
+        0 => it.with_weight(0),
+        _ => it.with_weight(10),
+    };
+    let levels = levels(4, 4).into_iter().map(of).collect();
+    let registry = Registry::new(Priorities::new(PeakEwma::new()), levels, echo).await;
+    assert!(near(registry.part(1..=4, 1_000).await, 1.0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_level_whose_endpoints_the_call_has_tried_gives_it_to_the_next_at_once()
 -> Result<(), BoxError> {

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::{
     config::InvalidBalance,
-    part::Part,
+    part::{Part, draw_by_key},
     policy::{Candidates, Member, Picker, Policy},
 };
 use crate::algo::{
@@ -19,9 +19,8 @@ use crate::algo::{
 /// aperture).
 ///
 /// Each client has to know how many clients there are and which of them it is: the ordinal of a
-/// StatefulSet, the index of an instance group. While these numbers are off (a deploy), the load is
-/// uneven by as much as the apertures of old and new numbers overlap, at most two of them on one
-/// endpoint.
+/// StatefulSet, the index of an instance group. Where they are off for some clients (a
+/// deploy), the load is as uneven as the apertures of old and new numbers overlap.
 ///
 /// All clients lay the endpoints out in the same order, by the hash of their addresses. Within
 /// the aperture the inner policy picks; at the rim, where this client covers an endpoint in part,
@@ -98,7 +97,7 @@ impl Picker for Narrowed {
         let left_out = if self.rim.is_none() {
             [None; 2]
         } else {
-            self.rim.left_out((among.draw() >> 11) as f64 * UNIT)
+            self.rim.left_out((draw_by_key(among) >> 11) as f64 * UNIT)
         };
         let picked = self.picker.pick(&self.part.among(among, left_out));
         let picked = picked.or_else(|| {

@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    part::Part,
+    part::{Part, draw_by_key},
     policy::{Candidates, Member, Picker, Policy},
+    weighted::least_weight,
 };
-use crate::algo::xxh64::avalanche;
-
 /// How often the shares are made anew, by who may be called then. Breakers open and close without
 /// a word.
 pub(super) const RENEWED: Duration = Duration::from_secs(1);
@@ -38,7 +37,8 @@ impl Groups {
         if groups.len() <= 1 {
             return inner.picker(members);
         }
-        let weighed = groups.iter().map(|group| weigh(group, members)).collect::<Vec<_>>();
+        let least = least_weight(members);
+        let weighed: Vec<_> = groups.iter().map(|group| weigh(group, members, least)).collect();
         let mut sum = 0.0;
         let group = |(group, share): (Vec<usize>, f64)| {
             sum += share;
@@ -59,10 +59,10 @@ impl Groups {
 
 const TWO_POW_64: f64 = 18_446_744_073_709_551_616.0;
 
-/// The fit weight of a group, and its whole weight. Where nobody has a weight, all have the same.
-fn weigh(group: &[usize], members: &[Member<'_>]) -> (f64, f64) {
-    let none = members.iter().all(|member| member.endpoint.weight() == 0);
-    let weight = |at: usize| if none { 1.0 } else { f64::from(members[at].endpoint.weight()) };
+/// The fit weight of a group, and its whole weight. A weight of 0 is nearly nothing beside others,
+/// and as much as any where nobody has one.
+fn weigh(group: &[usize], members: &[Member<'_>], least: f64) -> (f64, f64) {
+    let weight = |at: usize| f64::from(members[at].endpoint.weight()).max(least);
     let fit = group.iter().filter(|&&at| members[at].fit).map(|&at| weight(at)).sum();
     (fit, group.iter().map(|&at| weight(at)).sum())
 }
@@ -70,15 +70,15 @@ fn weigh(group: &[usize], members: &[Member<'_>]) -> (f64, f64) {
 impl Picker for Groups {
     fn pick(&self, among: &dyn Candidates) -> Option<usize> {
         // The calls of a key stay in the group of their key, while its share allows it.
-        let key = among.words().and_then(|words| words.affinity);
-        let draw = key.map_or_else(|| among.draw(), |key| avalanche(key ^ OTHERWISE));
+        let draw = draw_by_key(among);
+        let is_keyed = among.words().is_some_and(|words| words.affinity.is_some());
         let drawn = self.groups.iter().position(|group| draw < group.below).unwrap_or(0);
         let mut doubted = None;
         let others = (0..self.groups.len()).filter(|&group| group != drawn);
         for group in std::iter::once(drawn).chain(others) {
             let Some(at) = self.pick_in(group, among) else { continue };
             // Within a group all may be in doubt, and no breaker has opened yet.
-            if key.is_some() || !among.load(at).is_doubted() {
+            if is_keyed || !among.load(at).is_doubted() {
                 return Some(at);
             }
             doubted = doubted.or(Some(at));
@@ -86,6 +86,3 @@ impl Picker for Groups {
         doubted
     }
 }
-
-/// So that the group of a key says nothing of its place on a ring.
-const OTHERWISE: u64 = 0x7a6f_6e65_6c65_7665;

@@ -368,3 +368,41 @@ impl<T> Hashed<T> {
         (0..among.count()).filter(|&at| among.is_fit(at)).max_by_key(&mut rank)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        balance::{load::Load, policy::LoadView},
+        endpoint::{Endpoint, Health},
+    };
+
+    /// Goal: health that flips does not build a table again, which takes its time.
+    #[test]
+    fn a_table_is_built_once_for_the_same_members_and_let_go_with_its_last_picker() {
+        let now = crate::time::now();
+        let load = Load::new(now, Duration::from_secs(4), None, now);
+        let endpoints: Vec<Endpoint> = (1..=3)
+            .map(|port| Endpoint::from(std::net::SocketAddr::from(([127, 0, 0, 1], port))))
+            .collect();
+        let keys: Vec<EndpointKey> = endpoints.iter().map(|_| EndpointKey::unique()).collect();
+        let heavy = endpoints[2].clone().with_weight(5);
+        let members = |last, health| {
+            let endpoints = [&endpoints[0], &endpoints[1], last];
+            let load = LoadView::new(&load, 0.001, 0);
+            let member = |(endpoint, &key)| Member { endpoint, key, health, fit: true, load };
+            endpoints.into_iter().zip(&keys).map(member).collect::<Vec<_>>()
+        };
+        let policy = Maglev::new();
+        let first = policy.picker(&members(&endpoints[2], Health::Healthy));
+        let second = policy.clone().picker(&members(&endpoints[2], Health::Unhealthy));
+        assert!(Arc::ptr_eq(&first, &second));
+        let other = policy.picker(&members(&heavy, Health::Healthy));
+        assert!(!Arc::ptr_eq(&first, &other));
+        drop((first, second));
+        policy.picker(&members(&heavy, Health::Healthy));
+        assert_eq!(lock(&policy.common.built).len(), 1);
+    }
+}

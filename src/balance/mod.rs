@@ -82,6 +82,44 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Policies
+//!
+//! | policy | when | a pick | changes | source |
+//! |---|---|---|---|---|
+//! | [`PeakEwma`] | nearly always; the default | O(1) | nothing to build | Finagle; Prequal, NSDI 2024 |
+//! | [`LeastRequest`] | latency says nothing: streams, long polls | O(1) | nothing to build | Mitzenmacher 2001; gRFC A48 |
+//! | [`RoundRobin`] | endpoints and calls are all alike | O(1), one counter for all threads | nothing to build | |
+//! | [`Weighted`] | sizes that are known, or that servers report | O(1), three steps on average at the most; one counter | O(n) | gRFC A58 |
+//! | [`RingHash`] | caches and sessions, beside gRPC or Envoy, or with weights that change | O(log entries) | O(entries · log entries) | Karger 1997; gRFC A42, A76 |
+//! | [`Maglev`] | caches and sessions | O(1) | O(entries), about 2 ms | NSDI 2016; Envoy |
+//! | [`Priorities`] | a standby, another region | the inner one's, and a draw | O(n) each second | Envoy |
+//! | [`Zones`] | calls across zones are slow or dear | the inner one's, and a draw | O(n) each second | Envoy |
+//! | [`Aperture`] | hundreds of clients and of servers | the inner one's, and a draw | O(n · log n) | Finagle |
+//!
+//! All of them pick from the same snapshot, without a lock and without an allocation. Where few
+//! of many endpoints may be called a pick looks at all of them, O(n), and so does one in
+//! `n / 16` of those by a key, to count the calls in flight. The last three are made of others:
+//!
+//! ```
+//! use std::num::NonZeroU32;
+//! use buttress::balance::{Aperture, BalanceConfig, InvalidBalance, PeakEwma, Priorities, Zones};
+//!
+//! // This is client 3 of 40, in zone eu-1a.
+//! let peers = NonZeroU32::new(40).expect("40 is not 0");
+//! let within = Aperture::new(3, peers, PeakEwma::new())?;
+//! let policy = Priorities::new(Zones::new("eu-1a", within));
+//! let config = BalanceConfig::new().policy(policy);
+//! # Ok::<(), InvalidBalance>(())
+//! ```
+//!
+//! Weights count in [`Weighted`], [`RingHash`] and [`Maglev`], and as capacity in the shares of
+//! [`Priorities`] and [`Zones`]. [`PeakEwma`] and [`LeastRequest`] see for themselves what an
+//! endpoint can do, and don't ask for them. Zones that Kubernetes hints at are followed by its
+//! discovery, not here.
+//!
+//! `bash benches/callgrind.sh policies` counts what a call costs with each of them, over 3 to
+//! 10,000 endpoints.
+//!
 //! # Defaults
 //!
 //! | setting | default | range | why |
@@ -93,6 +131,9 @@
 //! | [slow start](DEFAULT_SLOW_START) | 30 s | 0 (off) and more | pools are full and code is warm by then |
 //! | [wait for a first endpoint](DEFAULT_EMPTY_WAIT) | 5 s | 0 and more | a registry's first answer takes that long at the worst |
 //! | [decay of a cost](crate::algo::ewma::DEFAULT_DECAY) | 4 s | above 0 | how long a healed endpoint is remembered as slow |
+//! | [overprovisioning](crate::algo::shares::DEFAULT_OVERPROVISIONING) of levels and zones | 1.4 | 1 and more | Envoy |
+//! | [load bound](DEFAULT_LOAD_BOUND) of a key's endpoint | 1.25 | above 1, or none | Mirrokni et al., 2018 |
+//! | [width of an aperture](crate::algo::subset::DEFAULT_LEAST) | 12 endpoints | 1 and more | Finagle |
 //! | [longest `Retry-After` followed](MAX_SET_ASIDE) | 30 s | | an endpoint must not disappear for a day by one header |
 //!
 //! # Errors

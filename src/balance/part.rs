@@ -4,7 +4,7 @@ use super::{
     policy::{Candidates, LoadView, Member},
     recent::Usual,
 };
-use crate::call::Words;
+use crate::{algo::xxh64::avalanche, call::Words};
 
 /// Which of a set belong to a part.
 #[derive(Debug)]
@@ -92,3 +92,13 @@ impl Candidates for Among<'_> {
         self.set.words()
     }
 }
+
+/// Chance, but for calls that go by a key always the same: what is decided by it does not part
+/// the calls of one key.
+pub(super) fn draw_by_key(among: &dyn Candidates) -> u64 {
+    let key = among.words().and_then(|words| words.affinity);
+    key.map_or_else(|| among.draw(), |key| avalanche(key ^ OTHERWISE))
+}
+
+/// So that what was decided says nothing of the key's place on a ring.
+const OTHERWISE: u64 = 0x7a6f_6e65_6c65_7665;

@@ -32,11 +32,9 @@ impl RoundRobin {
     pub fn new() -> Self {
         Self::default()
     }
-}
 
-impl From<Arc<Padded<AtomicU64>>> for RoundRobin {
     /// Goes on with the count of another round.
-    fn from(next: Arc<Padded<AtomicU64>>) -> Self {
+    pub(super) const fn going_on(next: Arc<Padded<AtomicU64>>) -> Self {
         Self { next }
     }
 }

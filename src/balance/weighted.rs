@@ -47,10 +47,18 @@ impl Weighted {
         if let Some(reports) = &self.reports {
             return reports.weights(members);
         }
-        let heaviest = members.iter().map(|member| member.endpoint.weight()).max();
-        let heaviest = f64::from(heaviest.unwrap_or_default());
-        let least = if heaviest > 0.0 { heaviest / f64::from(u16::MAX) } else { 1.0 };
+        let least = least_weight(members);
         members.iter().map(|member| f64::from(member.endpoint.weight()).max(least)).collect()
+    }
+}
+
+/// What a weight of 0 counts: a call in 65,535 of the heaviest's, and where nobody has a weight
+/// as much as any.
+pub(super) fn least_weight(members: &[Member<'_>]) -> f64 {
+    let heaviest = members.iter().map(|member| member.endpoint.weight()).max();
+    match heaviest.unwrap_or_default() {
+        0 => 1.0,
+        heaviest => f64::from(heaviest) / f64::from(u16::MAX),
     }
 }
 
@@ -66,7 +74,7 @@ impl Policy for Weighted {
         let weights = self.weights(members);
         match Stride::new(&weights) {
             Some(stride) => Arc::new(Round { stride, weights, next }),
-            None => RoundRobin::from(next).picker(members),
+            None => RoundRobin::going_on(next).picker(members),
         }
     }
 

@@ -54,7 +54,7 @@
 //! let endpoints = [([10, 0, 0, 7], 8080).into(), ([10, 0, 0, 8], 8080).into()];
 //! let client = Client::builder("http://payments")
 //!     .endpoints(endpoints)
-//!     .transport(chaos.clone().around(HyperTransport::new(TransportConfig::new())))
+//!     .transport(chaos.clone().around(HyperTransport::new(TransportConfig::http1())))
 //!     .build()?;
 //! chaos.set([Fault::hang().at(endpoints[0])]);
 //! # drop(client); Ok(()) }

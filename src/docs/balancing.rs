@@ -7,6 +7,10 @@
 //! | [`PeakEwma`], the default | latency × calls in flight, or the servers' own reports | nearly everything |
 //! | [`LeastRequest`] | calls in flight | calls whose latency says nothing: streams, long polls |
 //! | [`RoundRobin`] | nothing | endpoints and calls that are all alike |
+//! | [`Weighted`] | given weights, or what servers report of their capacity | endpoints of known, unlike sizes |
+//! | [`RingHash`], [`Maglev`] | a key of the call | caches and sessions |
+//! | [`Priorities`], [`Zones`] | levels, and what is near; then any of these | a standby, several zones |
+//! | [`Aperture`] | which client this is; then any of these | hundreds of clients and of servers |
 //! | one of your own | what you like | see [`Policy`] |
 //!
 //! It is chosen with [`BalanceConfig::policy`], which [`Builder::balance`] takes:
@@ -21,7 +25,8 @@
 //!
 //! Which endpoints may be called at all (health, breakers, `Retry-After`, those that a call has
 //! tried) is the same for all of them, and so is *doubt*: an endpoint that has just failed loses
-//! against every other.
+//! against every other; only a key stays where it is at home until a breaker or a check has said
+//! that nobody answers there. What each costs stands in [`balance`](crate::balance#policies).
 //!
 //! # What the default does
 //!
@@ -86,6 +91,12 @@
 //! [`PeakEwma`]: crate::balance::PeakEwma
 //! [`LeastRequest`]: crate::balance::LeastRequest
 //! [`RoundRobin`]: crate::balance::RoundRobin
+//! [`Weighted`]: crate::balance::Weighted
+//! [`RingHash`]: crate::balance::RingHash
+//! [`Maglev`]: crate::balance::Maglev
+//! [`Priorities`]: crate::balance::Priorities
+//! [`Zones`]: crate::balance::Zones
+//! [`Aperture`]: crate::balance::Aperture
 //! [`Policy`]: crate::balance::Policy
 //! [`BalanceConfig::policy`]: crate::balance::BalanceConfig::policy
 //! [`Builder::balance`]: crate::client::Builder::balance

@@ -13,6 +13,8 @@
 //! # use bytes::Bytes;
 //! # use http::{Request, Response};
 //! # use http_body_util::Full;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), buttress::BoxError> {
 //! # let agent = tower::service_fn(|_: Request<Full<Bytes>>| {
 //! #     let body = r#"[{"Node": {"Address": "10.0.0.7"}, "Checks": [{"Status": "passing"}],
 //! #         "Service": {"ID": "payments-1", "Address": "", "Port": 8080,
@@ -21,8 +23,6 @@
 //! #     ready(response.body(Full::<Bytes>::from(body)))
 //! # });
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), buttress::BoxError> {
 //! let config = ConsulConfig::new("payments")?.datacenter("eu-1").tag("v2");
 //! // `Consul::new(config)?` asks the agent at http://127.0.0.1:8500.
 //! let mut consul = Consul::over(config, agent);

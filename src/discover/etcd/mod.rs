@@ -10,6 +10,8 @@
 //! # use bytes::Bytes;
 //! # use http::{Request, Response};
 //! # use http_body_util::Full;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), buttress::BoxError> {
 //! # let etcd = tower::service_fn(|_: Request<Full<Bytes>>| {
 //! #     // services/payments/payments-1 and {"address": "10.0.0.7:8080", "weight": 3}
 //! #     let body = r#"{"header": {"revision": "7"}, "count": "1", "kvs": [{
@@ -18,8 +20,6 @@
 //! #     ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body))))
 //! # });
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), buttress::BoxError> {
 //! let config = EtcdConfig::new("services/payments/")?
 //!     .servers(["http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"])?;
 //! // `Etcd::new(config)?` asks over connections of its own.

@@ -11,6 +11,8 @@
 //! # use bytes::Bytes;
 //! # use http::{Request, Response};
 //! # use http_body_util::Full;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), buttress::BoxError> {
 //! # let api = tower::service_fn(|_: Request<Full<Bytes>>| {
 //! #     let body = r#"{"metadata": {"resourceVersion": "7"}, "items": [{
 //! #         "metadata": {"name": "payments-x7k2p"}, "addressType": "IPv4",
@@ -20,8 +22,6 @@
 //! #     ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body))))
 //! # });
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), buttress::BoxError> {
 //! let config = KubernetesConfig::new("shop", "payments")?.port_name("http");
 //! // In a pod, `KubernetesConfig::in_cluster("payments")?` knows the rest by itself, and `api`
 //! // is a client that trusts the cluster's certificate.
