@@ -49,6 +49,7 @@ pub(crate) struct Record {
 /// The calls of a client.
 #[derive(Debug)]
 pub(crate) struct Load {
+    client: Arc<Client>,
     begun: Instant,
     records: Arc<Mutex<Vec<Record>>>,
     end: tokio::sync::oneshot::Sender<()>,
@@ -57,10 +58,19 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(client: Client) -> Self {
-        let (begun, records) = (Instant::now(), Arc::default());
+        let (client, begun, records) = (Arc::new(client), Instant::now(), Arc::default());
         let (end, ended) = tokio::sync::oneshot::channel();
-        let calls = tokio::spawn(make(client, begun, Arc::clone(&records), ended));
-        Self { begun, records, end, calls }
+        let calls = tokio::spawn(make(Arc::clone(&client), begun, Arc::clone(&records), ended));
+        Self { client, begun, records, end, calls }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What became of the calls that have ended.
+    pub(crate) fn with_records<T>(&self, look: impl FnOnce(&[Record]) -> T) -> T {
+        look(&lock(&self.records))
     }
 
     /// Since the first call.
@@ -88,12 +98,12 @@ impl Load {
 }
 
 async fn make(
-    client: Client,
+    client: Arc<Client>,
     begun: Instant,
     records: Arc<Mutex<Vec<Record>>>,
     mut ended: tokio::sync::oneshot::Receiver<()>,
 ) -> JoinSet<()> {
-    let (client, mut calls) = (Arc::new(client), JoinSet::new());
+    let mut calls = JoinSet::new();
     let mut due = interval(PACE);
     // What was late is made up for.
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -113,9 +123,9 @@ async fn make(
 }
 
 async fn one(client: &Client, call: u64, start: Instant) -> Record {
-    let what = match call % 4 {
-        0 => What::Get,
-        2 => What::Keyed,
+    let what = match call % 6 {
+        2 => What::Get,
+        5 => What::Keyed,
         _ => What::Post,
     };
     let request = Request::builder().uri(format!("/{call}"));
