@@ -48,7 +48,8 @@ fn a_slow_endpoint_that_healed_has_its_share_back_within_the_window() {
 
 #[test]
 fn an_ejected_endpoint_that_healed_ramps_up_and_has_its_share_back_within_the_window() {
-    let report = ill(Fault::Stray(0.2), seconds(5, 25), BalanceConfig::new);
+    let ejects = || BalanceConfig::new().ejection(EjectionConfig::new());
+    let report = ill(Fault::Stray(0.2), seconds(5, 25), ejects);
     // It is ejected at 10 s, for 30 to 33 s, by each of the two clients.
     let (out, ramp, back) =
         (share(&report, 11, 39), share(&report, 43, 48), share(&report, 73, 83));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tracing::Level;
 
+use super::words::{blame, millis, retry, sent};
 use crate::{
-    classify::{Blame, Retry, Sent, Verdict},
     endpoint::{Endpoint, Health},
     event::{Event, Observer},
 };
@@ -366,39 +366,6 @@ fn health_changed(endpoint: &Endpoint, health: Health) {
     }
 }
 
-/// As `i64`, which every subscriber takes for a number: OpenTelemetry's layer makes a text of
-/// a `u64`.
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-const fn blame(verdict: &Verdict) -> &'static str {
-    match verdict.blame {
-        Blame::Nobody => "nobody",
-        Blame::Client => "client",
-        Blame::Endpoint => "endpoint",
-        Blame::Service => "service",
-        Blame::Caller => "caller",
-    }
-}
-
-const fn sent(verdict: &Verdict) -> &'static str {
-    match verdict.sent {
-        Sent::No => "no",
-        Sent::Maybe => "maybe",
-        Sent::Processed => "processed",
-    }
-}
-
-const fn retry(verdict: &Verdict) -> &'static str {
-    match verdict.retry {
-        Retry::Never => "never",
-        Retry::IfSafe => "if_safe",
-        Retry::Always => "always",
-        Retry::Transparent => "transparent",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -411,6 +378,7 @@ mod tests {
     use tracing_subscriber::{Layer, layer::Context, prelude::*};
 
     use super::*;
+    use crate::classify::{Blame, Retry, Sent, Verdict};
 
     /// One line for each event.
     #[derive(Clone, Default)]

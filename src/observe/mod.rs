@@ -64,5 +64,6 @@
 //! happens as often as there are calls; what changes for all calls is WARN.
 
 mod events;
+mod words;
 
 pub use self::events::tracing_observer;
