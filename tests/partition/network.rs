@@ -20,6 +20,10 @@ for name; do
 done
 "#;
 
+/// For nft: nothing leaves.
+const DROP_ANSWERS: &str = "add table inet cut; \
+    add chain inet cut out { type filter hook output priority 0; policy drop; };";
+
 /// What a cut wire lets through.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cut {
@@ -74,15 +78,13 @@ impl Network {
     pub(crate) fn command(&self, instance: u8, program: &Path) -> Command {
         assert!(instance < self.size, "there is no instance {instance}");
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &namespace(instance)]).arg(program);
+        command.env("PATH", path()).args(["netns", "exec", &namespace(instance)]).arg(program);
         command
     }
 
     /// Drops the packets of an instance, without a word to anybody.
     pub(crate) fn cut(&self, instance: u8, cut: Cut) {
-        let mut rules = "add table inet cut; add chain inet cut out \
-                         { type filter hook output priority 0; policy drop; };"
-            .to_owned();
+        let mut rules = DROP_ANSWERS.to_owned();
         if matches!(cut, Cut::Both) {
             rules += "add chain inet cut in { type filter hook input priority 0; policy drop; };";
         }
@@ -106,6 +108,7 @@ impl Network {
     fn keep(&self) -> Child {
         let script = format!("trap '' HUP INT TERM\nread -r _\n{SWEEP}");
         Command::new("/bin/sh")
+            .env("PATH", path())
             .args(["-c", &script, "sh"])
             .args((0..self.size).map(namespace))
             .stdin(Stdio::piped())
@@ -138,7 +141,7 @@ fn wire(instance: u8) -> String {
 /// in every container. Programs that are missing where there can be fail the test where servers
 /// are required.
 fn possible() -> Result<(), String> {
-    // Its owner is the one whose process it is.
+    // The second number is the effective user.
     let root = fs::read_to_string("/proc/self/status").is_ok_and(|status| {
         status.lines().any(|line| line.starts_with("Uid:") && line.split('\t').nth(2) == Some("0"))
     });
@@ -160,7 +163,7 @@ fn possible() -> Result<(), String> {
         })
         .and_then(|()| {
             let mut nft = Command::new("ip");
-            run(nft.args(["netns", "exec", &name, "nft", "add table inet probe"])).map(drop)
+            run(nft.args(["netns", "exec", &name, "nft", DROP_ANSWERS])).map(drop)
         });
     remove(&[name]);
     probed
@@ -223,12 +226,15 @@ fn try_ip(arguments: &str) -> Result<(), String> {
 
 /// Runs a program to its end; what it says of a failure is the error.
 fn run(command: &mut Command) -> Result<Output, String> {
-    // It is there in the paths of root, not always in those of who became root.
-    let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let output = command.env("PATH", path).stdin(Stdio::null()).output();
+    let output = command.env("PATH", path()).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(output);
     }
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Where `ip` and `nft` are, which is in the paths of root, but not always of who became root.
+fn path() -> String {
+    env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
 }
