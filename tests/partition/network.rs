@@ -227,11 +227,14 @@ fn try_ip(arguments: &str) -> Result<(), String> {
 /// Runs a program to its end; what it says of a failure is the error.
 fn run(command: &mut Command) -> Result<Output, String> {
     let output = command.env("PATH", path()).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    let why = match output {
+        Ok(output) if output.status.success() => return Ok(output),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(std::ffi::OsStr::to_string_lossy).collect();
+    Err(format!("`{}`: {why}", words.join(" ")))
 }
 
 /// Where `ip` and `nft` are, which is in the paths of root, but not always of who became root.
