@@ -12,13 +12,19 @@ use std::{
 /// What all our namespaces and wires are called, before their maker's process id.
 const NAMESPACE: &str = "buttress-";
 
-/// Ends what runs in the namespaces that it is given, and removes them, and the wires with them.
+/// Ends what runs in the namespaces that it is given, and removes them and their wires: alone, a
+/// wire would stay until the last connection of those who were cut off is given up.
 const SWEEP: &str = r#"
 for name; do
+    id=${name#buttress-}
+    ip link del "bt${id%-*}x${id#*-}"
     for pid in $(ip netns pids "$name"); do kill -9 "$pid"; done
     ip netns del "$name"
 done
 "#;
+
+/// The number of the one that is made to see whether it can be.
+const PROBE: u8 = u8::MAX;
 
 /// For nft: nothing leaves.
 const DROP_ANSWERS: &str = "add table inet cut; \
@@ -132,7 +138,7 @@ fn namespace(instance: u8) -> String {
     format!("{NAMESPACE}{}-{instance}", std::process::id())
 }
 
-/// Names of devices have fifteen characters at most.
+/// As the sweep derives it from the namespace. Names of devices have fifteen characters at most.
 fn wire(instance: u8) -> String {
     format!("bt{}x{instance}", std::process::id())
 }
@@ -156,10 +162,10 @@ fn possible() -> Result<(), String> {
             return Err(format!("{error} (`bash .ci/run servers` installs it)"));
         }
     }
-    let name = format!("{NAMESPACE}{}-probe", std::process::id());
+    let name = namespace(PROBE);
     let probed = try_ip(&format!("netns add {name}"))
         .and_then(|()| {
-            try_ip(&format!("link add {} type veth peer name eth0 netns {name}", wire(9)))
+            try_ip(&format!("link add {} type veth peer name eth0 netns {name}", wire(PROBE)))
         })
         .and_then(|()| {
             let mut nft = Command::new("ip");
