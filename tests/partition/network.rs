@@ -12,13 +12,23 @@ use std::{
 /// What all our namespaces and wires are called, before their maker's process id.
 const NAMESPACE: &str = "buttress-";
 
-/// Ends what runs in the namespaces that it is given, and removes them, and the wires with them.
+/// Ends what runs in the namespaces that it is given, and removes them and their wires: alone, a
+/// wire would stay until the last connection of those who were cut off is given up.
 const SWEEP: &str = r#"
 for name; do
+    id=${name#buttress-}
+    ip link del "bt${id%-*}x${id#*-}"
     for pid in $(ip netns pids "$name"); do kill -9 "$pid"; done
     ip netns del "$name"
 done
 "#;
+
+/// The number of the one that is made to see whether it can be.
+const PROBE: u8 = u8::MAX;
+
+/// For nft: nothing leaves.
+const DROP_ANSWERS: &str = "add table inet cut; \
+    add chain inet cut out { type filter hook output priority 0; policy drop; };";
 
 /// What a cut wire lets through.
 #[derive(Clone, Copy, Debug)]
@@ -74,15 +84,13 @@ impl Network {
     pub(crate) fn command(&self, instance: u8, program: &Path) -> Command {
         assert!(instance < self.size, "there is no instance {instance}");
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &namespace(instance)]).arg(program);
+        command.env("PATH", path()).args(["netns", "exec", &namespace(instance)]).arg(program);
         command
     }
 
     /// Drops the packets of an instance, without a word to anybody.
     pub(crate) fn cut(&self, instance: u8, cut: Cut) {
-        let mut rules = "add table inet cut; add chain inet cut out \
-                         { type filter hook output priority 0; policy drop; };"
-            .to_owned();
+        let mut rules = DROP_ANSWERS.to_owned();
         if matches!(cut, Cut::Both) {
             rules += "add chain inet cut in { type filter hook input priority 0; policy drop; };";
         }
@@ -106,6 +114,7 @@ impl Network {
     fn keep(&self) -> Child {
         let script = format!("trap '' HUP INT TERM\nread -r _\n{SWEEP}");
         Command::new("/bin/sh")
+            .env("PATH", path())
             .args(["-c", &script, "sh"])
             .args((0..self.size).map(namespace))
             .stdin(Stdio::piped())
@@ -129,7 +138,7 @@ fn namespace(instance: u8) -> String {
     format!("{NAMESPACE}{}-{instance}", std::process::id())
 }
 
-/// Names of devices have fifteen characters at most.
+/// As the sweep derives it from the namespace. Names of devices have fifteen characters at most.
 fn wire(instance: u8) -> String {
     format!("bt{}x{instance}", std::process::id())
 }
@@ -138,7 +147,7 @@ fn wire(instance: u8) -> String {
 /// in every container. Programs that are missing where there can be fail the test where servers
 /// are required.
 fn possible() -> Result<(), String> {
-    // Its owner is the one whose process it is.
+    // The second number is the effective user.
     let root = fs::read_to_string("/proc/self/status").is_ok_and(|status| {
         status.lines().any(|line| line.starts_with("Uid:") && line.split('\t').nth(2) == Some("0"))
     });
@@ -153,14 +162,14 @@ fn possible() -> Result<(), String> {
             return Err(format!("{error} (`bash .ci/run servers` installs it)"));
         }
     }
-    let name = format!("{NAMESPACE}{}-probe", std::process::id());
+    let name = namespace(PROBE);
     let probed = try_ip(&format!("netns add {name}"))
         .and_then(|()| {
-            try_ip(&format!("link add {} type veth peer name eth0 netns {name}", wire(9)))
+            try_ip(&format!("link add {} type veth peer name eth0 netns {name}", wire(PROBE)))
         })
         .and_then(|()| {
             let mut nft = Command::new("ip");
-            run(nft.args(["netns", "exec", &name, "nft", "add table inet probe"])).map(drop)
+            run(nft.args(["netns", "exec", &name, "nft", DROP_ANSWERS])).map(drop)
         });
     remove(&[name]);
     probed
@@ -223,12 +232,18 @@ fn try_ip(arguments: &str) -> Result<(), String> {
 
 /// Runs a program to its end; what it says of a failure is the error.
 fn run(command: &mut Command) -> Result<Output, String> {
-    // It is there in the paths of root, not always in those of who became root.
-    let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let output = command.env("PATH", path).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    let output = command.env("PATH", path()).stdin(Stdio::null()).output();
+    let why = match output {
+        Ok(output) if output.status.success() => return Ok(output),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(std::ffi::OsStr::to_string_lossy).collect();
+    Err(format!("`{}`: {why}", words.join(" ")))
+}
+
+/// Where `ip` and `nft` are, which is in the paths of root, but not always of who became root.
+fn path() -> String {
+    env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin"
 }
