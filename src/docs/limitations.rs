@@ -53,7 +53,14 @@
 //!   its window, and the balancer learns of an endpoint by calling it. With a call a minute,
 //!   [`health`](crate::health) checks are what finds a dead instance.
 //! - **Endpoints are addresses.** Names are for [`discover`](crate::discover) to resolve; any
-//!   stream of changes will do.
+//!   stream of changes will do. A registry that gives a host's name in the place of an address is
+//!   reported, and that instance left out.
+//! - **Consul and Kubernetes were never met.** Their clients are tested against servers of our own
+//!   that speak the protocols; etcd's and that of DNS against the real ones.
+//! - **Peak EWMA and least request know no weights.** Who gives them chooses
+//!   [`Weighted`](crate::balance::Weighted), or a key's policy.
+//! - **An ejection is a sentence.** Who is [ejected](crate::balance::EjectionConfig) stays out for
+//!   half a minute and more, though he be well by then; so nobody is unless you ask for it.
 //!
 //! # Not there yet
 //!

@@ -1,9 +1,9 @@
 //! The order of the layers, and what goes wrong in another.
 //!
 //! ```text
-//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ throttle ─ service breaker ─ balance ─┬─ endpoint
-//!                                                                                                   └─ endpoint:
-//!             breaker ─ load ─ attempt timeout ─ collect ─ deadline header ─ your layers ─ transport
+//! call span ─ deadline ─ key ─ retry ─ hedge ─ attempt span ─ throttle ─ limit ─ service breaker ─ balance ─┬─ endpoint
+//!                                                                                                           └─ endpoint:
+//!             breaker ─ load ─ attempt timeout ─ collect ─ deadline header ─ limit ─ your layers ─ transport
 //! ```
 //!
 //! [`Client`](crate::client) builds it so. For [gRPC](crate::client::GrpcClient) two more layers
@@ -20,6 +20,8 @@
 //! | attempt span below retry | three attempts look like one that was slow |
 //! | throttle below retry and hedge | a call counts as one request, however often it is tried |
 //! | throttle above the breaker | what is refused takes the place of a probe |
+//! | a service's [limit](crate::limit) between throttle and breaker | who is going to be refused waits first; who waits takes the place of a probe |
+//! | an endpoint's limit below the attempt timeout | nobody looks at the clock of who waits for a place |
 //! | [fallback](crate::fallback) above retry, below the deadline | what the next attempt would have cured is answered by somebody else; or the other service has no deadline |
 //! | stand-in (a stale or fixed answer) above the deadline | when the time is up nobody is left who answers |
 //! | breaker above the attempt timeout | the breaker never sees a timeout: what hangs is dropped, which blames nobody |
