@@ -25,6 +25,7 @@ pub(crate) mod honoured_key;
 pub(crate) mod idempotency_key;
 pub(crate) mod idempotency_record;
 pub(crate) mod incoming_deadline;
+pub(crate) mod load_report;
 pub(crate) mod retry_after;
 pub(crate) mod retry_pushback;
 pub(crate) mod trace_context;
@@ -48,6 +49,7 @@ pub(crate) const ALL: &[Target] = &[
     ("idempotency_key", idempotency_key::holds),
     ("idempotency_record", idempotency_record::holds),
     ("incoming_deadline", incoming_deadline::holds),
+    ("load_report", load_report::holds),
     ("retry_after", retry_after::holds),
     ("retry_pushback", retry_pushback::holds),
     ("trace_context", trace_context::holds),
