@@ -95,6 +95,13 @@
 //! | [decay of a cost](crate::algo::ewma::DEFAULT_DECAY) | 4 s | above 0 | how long a healed endpoint is remembered as slow |
 //! | [longest `Retry-After` followed](MAX_SET_ASIDE) | 30 s | | an endpoint must not disappear for a day by one header |
 //!
+//! # Who looks
+//!
+//! [`Balance::snapshot`] tells all of it at one moment: of each endpoint its [state](EndpointState)
+//! in one word, why, since and until when, and all that this comes from; of discovery what it said
+//! last. It prints as a table, and with the feature `serde` it can be serialised. No call waits for
+//! it.
+//!
 //! # Errors
 //!
 //! [`NoEndpoint`] says why nobody could be called; an error of an endpoint is wrapped in
@@ -122,6 +129,7 @@ mod choices;
 mod config;
 #[cfg(feature = "testing")]
 mod decision;
+mod discovery;
 mod driver;
 mod eject;
 mod ejector;
@@ -134,6 +142,7 @@ mod members;
 mod node;
 mod part;
 mod pick;
+mod picture;
 mod policy;
 mod priorities;
 mod recent;
@@ -144,6 +153,7 @@ mod service;
 mod slow_start;
 mod snapshot;
 mod standing;
+mod table;
 mod weighted;
 
 pub use self::{
@@ -163,6 +173,10 @@ pub use self::{
     future::BalanceFuture,
     hashed::{DEFAULT_LOAD_BOUND, Maglev, RingHash},
     node::{EndpointStatus, Held},
+    picture::{
+        BalanceSnapshot, DiscoverySnapshot, EjectionSnapshot, EndpointSnapshot, EndpointState,
+        GateSnapshot, ReportSnapshot,
+    },
     policy::{Candidates, LoadView, Member, Picker, Policy},
     priorities::{Priorities, Zones},
     recent::Usual,

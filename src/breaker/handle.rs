@@ -8,14 +8,14 @@ use std::{
 
 use super::{
     config::BreakerConfig,
-    event::Transitions,
+    event::{Transition, Transitions},
     state::{Circuit, Opens, State, Ticket},
     watch::{Watch, Watchers},
 };
 use crate::{
     call::Asked,
     classify::{Settle, Verdict},
-    endpoint::{Endpoint, Gate, Refusal},
+    endpoint::{Endpoint, Gate, GateStatus, Refusal},
     entropy::Entropy,
     event::{Event, Observer},
     sync::{AtomicU64, Mutex, Ordering, Padded, lock},
@@ -58,6 +58,27 @@ struct Guarded {
     circuit: Circuit,
     /// None until somebody watches.
     watchers: Option<Watchers>,
+    last: Last,
+}
+
+/// The latest change, for who asks why and since when.
+#[derive(Clone, Copy)]
+struct Last {
+    /// None of the state that it began in.
+    transition: Option<Transition>,
+    since: Instant,
+}
+
+impl Last {
+    fn of(transition: Transition) -> Self {
+        // An open time is exact; what else time brings about was so when somebody noticed. The
+        // clock is read under the lock here, but only when the state changes.
+        let opened = match (transition.state, transition.open_for) {
+            (State::Open { until }, Some(open_for)) => until.checked_sub(open_for),
+            _ => None,
+        };
+        Self { transition: Some(transition), since: opened.unwrap_or_else(time::now) }
+    }
 }
 
 impl Breaker {
@@ -76,7 +97,11 @@ impl Breaker {
         Self {
             shared: Arc::new(Shared {
                 mirror: Padded(mirror),
-                circuit: Padded(Mutex::new(Guarded { circuit, watchers: None })),
+                circuit: Padded(Mutex::new(Guarded {
+                    circuit,
+                    watchers: None,
+                    last: Last { transition: None, since: now },
+                })),
                 timed: config.rules.slow.is_some(),
                 entropy: entropy.fork(),
                 observer: config.observer,
@@ -113,6 +138,24 @@ impl Breaker {
         })
     }
 
+    /// In which state it is, why, and since when. Unlike [`state`](Self::state) it does nothing that
+    /// is due: an open time may be over, and waits for the next call.
+    #[must_use]
+    pub fn status(&self) -> GateStatus {
+        let (state, last) = {
+            let guarded = lock(&self.shared.circuit);
+            (guarded.circuit.state(), guarded.last)
+        };
+        let status = GateStatus {
+            reason: last.transition.map(|transition| transition.reason),
+            ..GateStatus::new(state.code(), last.since)
+        };
+        match state {
+            State::Open { until } => status.until(until),
+            _ => status,
+        }
+    }
+
     /// Watches its state from now on. Any number may.
     ///
     /// ```
@@ -131,7 +174,7 @@ impl Breaker {
         // What is due is done first, so that the watch begins with what is.
         let _ = self.state();
         let mut guarded = lock(&self.shared.circuit);
-        let Guarded { circuit, watchers } = &mut *guarded;
+        let Guarded { circuit, watchers, .. } = &mut *guarded;
         let present = || Watchers::new(circuit.generation(), circuit.state());
         let told = watchers.get_or_insert_with(present).subscribe();
         drop(guarded);
@@ -179,12 +222,14 @@ impl Breaker {
         let shared = &*self.shared;
         let (result, news) = {
             let mut guarded = lock(&shared.circuit);
-            let Guarded { circuit, watchers } = &mut *guarded;
+            let Guarded { circuit, watchers, last } = &mut *guarded;
             let result = change(circuit, &mut || shared.entropy.unit());
             shared.mirror.follow(circuit);
-            let news = circuit
-                .has_changed()
-                .then(|| (circuit.take_transitions(), circuit.generation(), watchers.clone()));
+            let news = circuit.has_changed().then(|| {
+                let transitions = circuit.take_transitions();
+                *last = transitions.last().copied().map_or(*last, Last::of);
+                (transitions, circuit.generation(), watchers.clone())
+            });
             (result, news)
         };
         if let Some((transitions, generation, watchers)) = news {
@@ -267,6 +312,10 @@ impl Gate for Breaker {
             circuit.advance(now, draw);
             circuit.found_healthy();
         });
+    }
+
+    fn status(&self) -> Option<GateStatus> {
+        Some(Self::status(self))
     }
 }
 
