@@ -98,7 +98,7 @@ pub(crate) struct Options {
     /// buttress races an attempt that is slow with another
     #[arg(long)]
     pub(crate) hedge: bool,
-    /// Show what buttress knows in a browser, on loopback while it plays; 0 is any port
+    /// Show in a browser what buttress knows; 0 is any port
     #[arg(long, value_name = "PORT")]
     pub(crate) page: Option<u16>,
     /// Also write the result to this file

@@ -278,7 +278,14 @@ impl EjectionSnapshot {
     fn why(&self) -> String {
         let Self { by, calls, failures, measured, limit, .. } = self;
         let usual = self.usual.map(|usual| format!(", usual {usual:.3}")).unwrap_or_default();
-        format!("{by}: {failures} of {calls} failed, {measured:.3} (limit {limit:.3}{usual})")
+        let bounds = format!("limit {limit:.3}{usual}");
+        match self.by {
+            "latency" => format!("{by}: {measured:.3} s in {calls} answers ({bounds})"),
+            "server_errors" | "gateway_failures" | "local_failures" => {
+                format!("{by}: {failures} in a row")
+            }
+            _ => format!("{by}: {failures} of {calls} failed, {measured:.3} ({bounds})"),
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl fmt::Display for DiscoverySnapshot {
 }
 
 /// A span as people read it.
-pub(super) struct Span(pub(super) Option<Duration>);
+struct Span(Option<Duration>);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

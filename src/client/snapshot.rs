@@ -169,7 +169,7 @@ impl fmt::Display for Snapshot {
             write!(f, "; budget {} tokens, {refused} refused", budget.tokens)?;
         }
         if let Some(GateSnapshot { state, reason, since, .. }) = &self.breaker {
-            write!(f, "; breaker {state} for {since:.1?}")?;
+            write!(f, "; breaker {state} for {:.1}s", since.as_secs_f64())?;
             reason.map_or(Ok(()), |reason| write!(f, " ({reason})"))?;
         }
         if let Some(throttle) = &self.throttle {
