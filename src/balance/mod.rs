@@ -153,6 +153,7 @@ mod service;
 mod slow_start;
 mod snapshot;
 mod standing;
+mod summary;
 mod table;
 mod weighted;
 
@@ -174,8 +175,8 @@ pub use self::{
     hashed::{DEFAULT_LOAD_BOUND, Maglev, RingHash},
     node::{EndpointStatus, Held},
     picture::{
-        BalanceSnapshot, DiscoverySnapshot, EjectionSnapshot, EndpointSnapshot, EndpointState,
-        GateSnapshot, ReportSnapshot,
+        BalanceSnapshot, DiscoverySnapshot, EjectionSnapshot, EndpointSnapshot, GateSnapshot,
+        ReportSnapshot,
     },
     policy::{Candidates, LoadView, Member, Picker, Policy},
     priorities::{Priorities, Zones},
@@ -183,6 +184,7 @@ pub use self::{
     round_robin::RoundRobin,
     service::Balance,
     slow_start::{DEFAULT_SLOW_START, SlowStart},
+    summary::EndpointState,
     weighted::{
         DEFAULT_BLACKOUT, DEFAULT_EXPIRY, DEFAULT_PENALTY, DEFAULT_UPDATE, ReportedConfig, Weighted,
     },

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use super::picture::{BalanceSnapshot, DiscoverySnapshot, EndpointState};
+use super::{
+    picture::{BalanceSnapshot, DiscoverySnapshot},
+    summary::EndpointState,
+};
 
 impl fmt::Display for EndpointState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
