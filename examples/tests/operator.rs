@@ -87,7 +87,8 @@ fn who_is_killed_or_ejected_stands_on_the_page_with_state_and_reason() -> Result
     let cleo = wait_for(address, "cleo", |it| it["state"] == "ejected")?;
     assert_eq!(cleo["ejected"]["by"], "failure_rate", "{cleo:#}");
     assert!(cleo["why"].as_str().is_some_and(|why| why.contains("failed")), "{cleo:#}");
-    assert!(cleo["until_ms"].as_u64().is_some_and(|left| left <= 10_000), "{cleo:#}");
+    // Ten seconds for the first time, and jitter.
+    assert!(cleo["until_ms"].as_u64().is_some_and(|left| left <= 20_000), "{cleo:#}");
 
     let emil = wait_for(address, "emil", |it| it["state"] == "unhealthy")?;
     assert_eq!(
