@@ -31,6 +31,7 @@ pub(crate) fn wall() -> SystemTime {
 }
 
 /// A span as whole milliseconds, which is how snapshots tell it.
+#[cfg(feature = "serde")]
 pub(crate) fn in_millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
