@@ -30,6 +30,38 @@ pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// A span as whole milliseconds, which is how snapshots tell it.
+#[cfg(feature = "serde")]
+pub(crate) fn in_millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// For `serialize_with`.
+#[cfg(feature = "serde")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+pub(crate) fn millis<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(in_millis(*span))
+}
+
+/// The same of what there may be.
+#[cfg(feature = "serde")]
+#[allow(clippy::ref_option, reason = "serde passes fields by reference")]
+pub(crate) fn maybe_millis<S: serde::Serializer>(
+    span: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match span {
+        Some(span) => to.serialize_some(&in_millis(*span)),
+        None => to.serialize_none(),
+    }
+}
+
+/// For the time of day, in milliseconds of Unix.
+#[cfg(feature = "serde")]
+pub(crate) fn unix_millis<S: serde::Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(in_millis(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
+}
+
 pin_project! {
     /// A timer that fires at one instant. It is registered with the runtime when it is first
     /// polled, so one that is never polled costs no more than its fields.

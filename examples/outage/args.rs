@@ -98,6 +98,9 @@ pub(crate) struct Options {
     /// buttress races an attempt that is slow with another
     #[arg(long)]
     pub(crate) hedge: bool,
+    /// Show in a browser what buttress knows; 0 is any port
+    #[arg(long, value_name = "PORT")]
+    pub(crate) page: Option<u16>,
     /// Also write the result to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

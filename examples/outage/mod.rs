@@ -212,6 +212,7 @@ async fn turn(options: &Options, name: ClientName, plan: &Arc<Plan>) -> Result<S
         list: company.list(),
         http: options.http,
         hedge: options.hedge,
+        page: options.page,
         witness: witness.clone(),
     };
     let client = clients::open(name, setup).await?;

@@ -1,6 +1,7 @@
 //! A small server for the examples, on loopback and on a port of the system's choice.
 
 pub mod child;
+pub mod page;
 
 use std::{
     io,

@@ -13,11 +13,16 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// What an example prints. `cargo test` builds the examples beside the tests' own programs.
 fn story(name: &str) -> Result<String> {
+    story_of(name, &[])
+}
+
+/// The same, of one that is told something.
+fn story_of(name: &str, args: &[&str]) -> Result<String> {
     let me = std::env::current_exe()?;
     let target = me.parent().and_then(Path::parent).ok_or("the test has no target folder")?;
     let program =
         target.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    let output = Command::new(program).stdin(Stdio::null()).output()?;
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output()?;
     let story = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{}\n{story}", String::from_utf8_lossy(&output.stderr));
     Ok(story)
@@ -150,4 +155,16 @@ fn grpc_is_answered_with_statuses_through_a_tonic_client() -> Result {
             "the request was not carried out",
         ],
     )
+}
+
+#[test]
+fn operator_prints_what_its_page_shows_and_ends_by_itself() -> Result {
+    let story = story_of("operator", &["--seconds", "2"])?;
+    assert!(story.starts_with("http://127.0.0.1:"), "{story}");
+    assert!(story.contains("dora is killed"), "{story}");
+    let rows: Vec<&str> = story.lines().skip_while(|line| !line.starts_with("endpoint")).collect();
+    assert_eq!(rows.len(), 1 + 8 + 1, "{story}");
+    let dora = rows.iter().find(|row| row.starts_with("dora")).ok_or("no dora")?;
+    assert!(!dora.contains("serving"), "{story}");
+    Ok(())
 }

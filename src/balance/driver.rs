@@ -13,6 +13,7 @@ use crate::{
     endpoint::{Change, Discover, Endpoint, Gate, MakeEndpoint},
     error::BoxError,
     event::Event,
+    sync::lock,
     time::{Sleep, now},
 };
 
@@ -58,9 +59,11 @@ where
             End::Quiet => errors = 0,
             End::Failed(error) => {
                 errors = errors.saturating_add(1);
+                lock(&shared.discovery).failed(&*error, now());
                 shared.config.observer.on(|| Event::DiscoveryFailed(&*error));
             }
             End::Ended => {
+                lock(&shared.discovery).ended(now());
                 shared.config.observer.on(|| Event::DiscoveryEnded);
                 if !roster.goes_on() {
                     return;
@@ -132,11 +135,12 @@ where
     G: Gate,
 {
     let (mut added, mut removed) = (Vec::new(), Vec::new());
-    let (mut health, mut changed) = (Vec::new(), false);
+    let (mut health, mut changed, mut named) = (Vec::new(), false, false);
     let (mut step, mut taken) = (first, 0);
     let end = loop {
         match step {
             Some(Ok(change)) => {
+                named |= !matches!(change, Change::Health(..));
                 let effect = roster.apply(shared, change, now());
                 changed |= !effect.is_empty();
                 added.extend(effect.added);
@@ -155,6 +159,9 @@ where
             Poll::Pending => break End::Quiet,
         };
     };
+    if named {
+        lock(&shared.discovery).named(now());
+    }
     if changed {
         shared.publish(roster.snapshot(shared, now()));
     }

@@ -136,6 +136,13 @@
 //! | [width of an aperture](crate::algo::subset::DEFAULT_LEAST) | 12 endpoints | 1 and more | Finagle |
 //! | [longest `Retry-After` followed](MAX_SET_ASIDE) | 30 s | | an endpoint must not disappear for a day by one header |
 //!
+//! # Who looks
+//!
+//! [`Balance::snapshot`] tells all of it at one moment: of each endpoint its [state](EndpointState)
+//! in one word, why, since and until when, and all that this comes from; of discovery what it said
+//! last. It prints as a table, and with the feature `serde` it can be serialised. No call waits for
+//! it.
+//!
 //! # Errors
 //!
 //! [`NoEndpoint`] says why nobody could be called; an error of an endpoint is wrapped in
@@ -163,6 +170,7 @@ mod choices;
 mod config;
 #[cfg(feature = "testing")]
 mod decision;
+mod discovery;
 mod driver;
 mod eject;
 mod ejector;
@@ -175,6 +183,7 @@ mod members;
 mod node;
 mod part;
 mod pick;
+mod picture;
 mod policy;
 mod priorities;
 mod recent;
@@ -185,6 +194,8 @@ mod service;
 mod slow_start;
 mod snapshot;
 mod standing;
+mod summary;
+mod table;
 mod weighted;
 
 pub use self::{
@@ -204,12 +215,17 @@ pub use self::{
     future::BalanceFuture,
     hashed::{DEFAULT_LOAD_BOUND, Maglev, RingHash},
     node::{EndpointStatus, Held},
+    picture::{
+        BalanceSnapshot, DiscoverySnapshot, EjectionSnapshot, EndpointSnapshot, GateSnapshot,
+        ReportSnapshot,
+    },
     policy::{Candidates, LoadView, Member, Picker, Policy},
     priorities::{Priorities, Zones},
     recent::Usual,
     round_robin::RoundRobin,
     service::Balance,
     slow_start::{DEFAULT_SLOW_START, SlowStart},
+    summary::EndpointState,
     weighted::{
         DEFAULT_BLACKOUT, DEFAULT_EXPIRY, DEFAULT_PENALTY, DEFAULT_UPDATE, ReportedConfig, Weighted,
     },

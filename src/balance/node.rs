@@ -15,7 +15,7 @@ use super::{
 use crate::{
     call::{Asked, Target},
     classify::{Blame, Pushback, Sent, Settle, Verdict},
-    endpoint::{Endpoint, EndpointKey, Gate, Health, LoadReport},
+    endpoint::{Endpoint, EndpointKey, Gate, GateStatus, Health, LoadReport},
     sync::{AtomicU32, AtomicU64, Ordering},
     time::now,
 };
@@ -37,6 +37,9 @@ pub(crate) struct Node<S, G> {
     /// Until when it asked to be left alone, in nanoseconds after the epoch; 0 is not at all.
     /// Relaxed: it stands alone.
     set_aside: AtomicU64,
+    /// Since when it has been what the active check says of it now, as above. Written by the driver
+    /// alone, read by who looks.
+    health_since: AtomicU64,
 }
 
 impl<S, G> Node<S, G> {
@@ -50,9 +53,21 @@ impl<S, G> Node<S, G> {
         epoch: Instant,
     ) -> Self {
         let (key, place) = (EndpointKey::unique(), AtomicU32::new(0));
-        let set_aside = AtomicU64::new(0);
+        let (set_aside, health_since) = (AtomicU64::new(0), AtomicU64::new(0));
         let counts = None;
-        Self { key, endpoint, service, gate, load, counts, place, recent, epoch, set_aside }
+        Self {
+            key,
+            endpoint,
+            service,
+            gate,
+            load,
+            counts,
+            place,
+            recent,
+            epoch,
+            set_aside,
+            health_since,
+        }
     }
 
     pub(super) fn with_counts(mut self, counts: Option<Counts>) -> Self {
@@ -69,6 +84,17 @@ impl<S, G> Node<S, G> {
         let until = now + wish.min(MAX_SET_ASIDE);
         let nanos = until.saturating_duration_since(self.epoch).as_nanos();
         self.set_aside.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// It has joined, or the active check says something else of it.
+    pub(super) fn health_changed(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.epoch).as_nanos();
+        // Relaxed: it stands alone.
+        self.health_since.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn health_since(&self) -> Instant {
+        self.epoch + Duration::from_nanos(self.health_since.load(Ordering::Relaxed))
     }
 
     /// Until when it is to be left alone, if that is not over.
@@ -89,11 +115,6 @@ impl<S, G> Node<S, G> {
     /// What an answer takes in the fleet, in seconds.
     pub(super) fn usual_latency(&self) -> f64 {
         self.recent.latency()
-    }
-
-    /// How many requests its server has said that it works on.
-    pub(super) fn reported_in_flight(&self, now: Instant) -> Option<f32> {
-        self.load.said.in_flight(self.load.tick(now)).map(|(said, _)| said)
     }
 
     /// A call that was admitted begins.
@@ -297,8 +318,12 @@ pub struct EndpointStatus {
     pub key: EndpointKey,
     /// What the active check says.
     pub health: Health,
+    /// Since when it says so; where nobody checks, since when the endpoint is there.
+    pub health_since: Instant,
     /// Whether its gate is likely to admit a call.
     pub open: bool,
+    /// In which state its gate is, why and since when, if it says so.
+    pub gate: Option<GateStatus>,
     /// Since when, until when, by which test and with which numbers it is ejected, if it is.
     pub ejected: Option<Ejection>,
     /// Which share of its weight it has: less than 1 while it starts slowly.
@@ -314,4 +339,8 @@ pub struct EndpointStatus {
     /// How many requests its server has said that it works on, and the calls that this client has
     /// sent since; none if it has never said so.
     pub reported_in_flight: Option<f32>,
+    /// How long ago it said that.
+    pub reported_in_flight_age: Option<Duration>,
+    /// How busy its server has said that it is, 1 being all it has, and how long ago.
+    pub reported_utilization: Option<(f32, Duration)>,
 }

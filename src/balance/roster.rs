@@ -70,6 +70,10 @@ where
             let node = Node::new(endpoint.clone(), service, gate, load, recent, shared.epoch);
             Arc::new(node.with_counts(ejector.as_ref().map(Ejector::counts)))
         });
+        let told = effect.added.iter().chain(effect.health.iter().map(|(endpoint, _)| endpoint));
+        for node in told.filter_map(|endpoint| self.members.get(endpoint)) {
+            node.health_changed(now);
+        }
         self.start_slowly(&effect, first, before, now);
         if let Some(node) = healthy.and_then(|endpoint| self.members.get(&endpoint)) {
             node.gate.found_healthy(now);

@@ -14,11 +14,13 @@ use tower_service::Service;
 
 use super::{
     config::BalanceConfig,
+    discovery::Discovery,
     driver::drive,
     eject::Alarm,
     error::OutsideRuntime,
     future::BalanceFuture,
     node::{EndpointStatus, Held},
+    picture::BalanceSnapshot,
     recent::Recent,
     snapshot::Snapshot,
 };
@@ -91,6 +93,22 @@ impl<S, G: Gate, Cl> Balance<S, G, Cl> {
     pub fn waiting(&self) -> usize {
         self.shared.waiting()
     }
+
+    /// All that an operator asks: which endpoints, in which state, why and since when, with what
+    /// load. It costs a look at each endpoint, and changes nothing.
+    #[must_use]
+    pub fn snapshot(&self) -> BalanceSnapshot {
+        let (now, shared) = (now(), &*self.shared);
+        let snapshot = shared.snapshot.load();
+        let discovery = lock(&shared.discovery).clone();
+        BalanceSnapshot::new(
+            snapshot.statuses(now),
+            snapshot.eligible_share(now) < shared.config.panic_threshold,
+            shared.waiting(),
+            &discovery,
+            now,
+        )
+    }
 }
 
 impl<S, G, Cl: Clone> Clone for Balance<S, G, Cl> {
@@ -136,6 +154,8 @@ pub(crate) struct Shared<S, G> {
     pub(super) epoch: Instant,
     /// Raised by a call after which its endpoint has failed too often in a row.
     pub(super) alarm: Arc<Alarm>,
+    /// Written by the driver, read by who looks: no call takes this lock.
+    pub(super) discovery: Mutex<Discovery>,
     waiting: Mutex<Waiting>,
     panic: AtomicBool,
     /// When the panic is looked at again, in nanoseconds after the epoch.
@@ -162,6 +182,7 @@ impl<S, G> Shared<S, G> {
             recent: Arc::new(Recent::new()),
             epoch,
             alarm: Arc::default(),
+            discovery: Mutex::default(),
             waiting: Mutex::default(),
             panic: AtomicBool::new(false),
             panic_due: AtomicU64::new(0),

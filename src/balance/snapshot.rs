@@ -1,6 +1,10 @@
 //! What a call picks from: an immutable picture of the endpoints.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     choices::PeakEwma,
@@ -164,24 +168,30 @@ impl<S, G: Gate> Snapshot<S, G> {
         Some(costs[(count - 1) / 2])
     }
 
-    fn ejection(&self, key: EndpointKey) -> Option<Ejection> {
-        self.ejected.iter().find(|(ejected, _)| *ejected == key).map(|&(_, ejection)| ejection)
-    }
-
     pub(super) fn statuses(&self, now: Instant) -> Vec<EndpointStatus> {
-        let status = |member: &Member<S, G>| EndpointStatus {
-            endpoint: Endpoint::clone(&member.endpoint),
-            key: member.node.key,
-            health: member.health,
-            open: member.node.gate.is_open(now),
-            ejected: self.ejection(member.node.key),
-            share: member.node.load.standing.share(member.node.load.tick(now)),
-            set_aside_until: member.node.set_aside_until(now),
-            cost: std::time::Duration::try_from_secs_f64(member.node.load.cost(now))
-                .unwrap_or_default(),
-            doubted: member.node.load.is_doubted(now),
-            in_flight: member.node.load.in_flight(),
-            reported_in_flight: member.node.reported_in_flight(now),
+        let ejected: HashMap<_, _> = self.ejected.iter().copied().collect();
+        let status = |member: &Member<S, G>| {
+            let Member { node, endpoint, health, .. } = member;
+            let load = &node.load;
+            let tick = load.tick(now);
+            let reported = load.said.in_flight(tick);
+            EndpointStatus {
+                endpoint: Endpoint::clone(endpoint),
+                key: node.key,
+                health: *health,
+                health_since: node.health_since(),
+                open: node.gate.is_open(now),
+                gate: node.gate.status(),
+                ejected: ejected.get(&node.key).copied(),
+                share: load.standing.share(tick),
+                set_aside_until: node.set_aside_until(now),
+                cost: Duration::try_from_secs_f64(load.cost(now)).unwrap_or_default(),
+                doubted: load.is_doubted(now),
+                in_flight: load.in_flight(),
+                reported_in_flight: reported.map(|(said, _)| said),
+                reported_in_flight_age: reported.map(|(_, age)| age),
+                reported_utilization: load.said.utilization(tick),
+            }
         };
         self.members.iter().map(status).collect()
     }

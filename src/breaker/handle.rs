@@ -3,22 +3,23 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
     config::BreakerConfig,
-    event::Transitions,
-    state::{Circuit, Opens, State, Ticket},
+    event::{Transition, Transitions},
+    mirror::Mirror,
+    state::{Circuit, State, Ticket},
     watch::{Watch, Watchers},
 };
 use crate::{
     call::Asked,
     classify::{Settle, Verdict},
-    endpoint::{Endpoint, Gate, Refusal},
+    endpoint::{Endpoint, Gate, GateStatus, Refusal},
     entropy::Entropy,
     event::{Event, Observer},
-    sync::{AtomicU64, Mutex, Ordering, Padded, lock},
+    sync::{Mutex, Padded, lock},
     time,
 };
 
@@ -58,6 +59,27 @@ struct Guarded {
     circuit: Circuit,
     /// None until somebody watches.
     watchers: Option<Watchers>,
+    last: Last,
+}
+
+/// The latest change, for who asks why and since when.
+#[derive(Clone, Copy)]
+struct Last {
+    /// None of the state that it began in.
+    transition: Option<Transition>,
+    since: Instant,
+}
+
+impl Last {
+    fn of(transition: Transition) -> Self {
+        // An open time is exact; what else time brings about was so when somebody noticed. The
+        // clock is read under the lock here, but only when the state changes.
+        let opened = match (transition.state, transition.open_for) {
+            (State::Open { until }, Some(open_for)) => until.checked_sub(open_for),
+            _ => None,
+        };
+        Self { transition: Some(transition), since: opened.unwrap_or_else(time::now) }
+    }
 }
 
 impl Breaker {
@@ -76,7 +98,11 @@ impl Breaker {
         Self {
             shared: Arc::new(Shared {
                 mirror: Padded(mirror),
-                circuit: Padded(Mutex::new(Guarded { circuit, watchers: None })),
+                circuit: Padded(Mutex::new(Guarded {
+                    circuit,
+                    watchers: None,
+                    last: Last { transition: None, since: now },
+                })),
                 timed: config.rules.slow.is_some(),
                 entropy: entropy.fork(),
                 observer: config.observer,
@@ -113,6 +139,24 @@ impl Breaker {
         })
     }
 
+    /// In which state it is, why, and since when. Unlike [`state`](Self::state) it does nothing that
+    /// is due: an open time may be over, and waits for the next call.
+    #[must_use]
+    pub fn status(&self) -> GateStatus {
+        let (state, last) = {
+            let guarded = lock(&self.shared.circuit);
+            (guarded.circuit.state(), guarded.last)
+        };
+        let status = GateStatus {
+            reason: last.transition.map(|transition| transition.reason),
+            ..GateStatus::new(state.code(), last.since)
+        };
+        match state {
+            State::Open { until } => status.until(until),
+            _ => status,
+        }
+    }
+
     /// Watches its state from now on. Any number may.
     ///
     /// ```
@@ -131,7 +175,7 @@ impl Breaker {
         // What is due is done first, so that the watch begins with what is.
         let _ = self.state();
         let mut guarded = lock(&self.shared.circuit);
-        let Guarded { circuit, watchers } = &mut *guarded;
+        let Guarded { circuit, watchers, .. } = &mut *guarded;
         let present = || Watchers::new(circuit.generation(), circuit.state());
         let told = watchers.get_or_insert_with(present).subscribe();
         drop(guarded);
@@ -179,12 +223,14 @@ impl Breaker {
         let shared = &*self.shared;
         let (result, news) = {
             let mut guarded = lock(&shared.circuit);
-            let Guarded { circuit, watchers } = &mut *guarded;
+            let Guarded { circuit, watchers, last } = &mut *guarded;
             let result = change(circuit, &mut || shared.entropy.unit());
             shared.mirror.follow(circuit);
-            let news = circuit
-                .has_changed()
-                .then(|| (circuit.take_transitions(), circuit.generation(), watchers.clone()));
+            let news = circuit.has_changed().then(|| {
+                let transitions = circuit.take_transitions();
+                *last = transitions.last().copied().map_or(*last, Last::of);
+                (transitions, circuit.generation(), watchers.clone())
+            });
             (result, news)
         };
         if let Some((transitions, generation, watchers)) = news {
@@ -268,6 +314,10 @@ impl Gate for Breaker {
             circuit.found_healthy();
         });
     }
+
+    fn status(&self) -> Option<GateStatus> {
+        Some(Self::status(self))
+    }
 }
 
 /// The right to make one call, which takes the call's verdict back to the breaker that gave it.
@@ -321,70 +371,6 @@ impl Drop for Permit {
             let now = time::now();
             self.give_back(Asked::dropped_at(self.deadline, now), now);
         }
-    }
-}
-
-/// What can be known of the circuit without its lock.
-///
-/// Atomics, because calls outnumber changes by far: a closed breaker's admission takes no lock,
-/// and a balancer looks at many breakers for each call. Both words are written under the
-/// circuit's lock, and only when they change. All accesses are relaxed: each word is a whole
-/// answer by itself and orders nothing else, and what a thread was told by another (a forced
-/// state) it also sees, by coherence. A reader who comes a moment too early is one who took the
-/// lock a moment earlier: its ticket is of the generation before, and has no say.
-#[derive(Debug)]
-struct Mirror {
-    /// [`Circuit::steady`].
-    steady: AtomicU64,
-    /// When the circuit is worth asking, in nanoseconds from `origin`: [`OPEN`] is now,
-    /// [`SHUT`] is never.
-    opens: AtomicU64,
-    origin: Instant,
-}
-
-const OPEN: u64 = 0;
-const SHUT: u64 = u64::MAX;
-
-impl Mirror {
-    fn new(circuit: &Circuit, origin: Instant) -> Self {
-        let mirror = Self { steady: AtomicU64::new(0), opens: AtomicU64::new(OPEN), origin };
-        mirror.follow(circuit);
-        mirror
-    }
-
-    fn admit(&self) -> Option<Ticket> {
-        Ticket::steady(self.steady.load(Ordering::Relaxed))
-    }
-
-    fn is_open(&self, now: impl FnOnce() -> Instant) -> bool {
-        match self.opens.load(Ordering::Relaxed) {
-            OPEN => true,
-            SHUT => false,
-            at => self.nanoseconds(now()) >= at,
-        }
-    }
-
-    fn follow(&self, circuit: &Circuit) {
-        let opens = match circuit.opens() {
-            Opens::Now => OPEN,
-            Opens::At(at) => self.nanoseconds(at),
-            Opens::Never => SHUT,
-        };
-        put(&self.steady, circuit.steady());
-        put(&self.opens, opens);
-    }
-
-    /// 584 years fit.
-    fn nanoseconds(&self, at: Instant) -> u64 {
-        let since: Duration = at.saturating_duration_since(self.origin);
-        u64::try_from(since.as_nanos()).unwrap_or(SHUT - 1)
-    }
-}
-
-/// Writes only what is new, so that the line stays shared among its readers.
-fn put(word: &AtomicU64, value: u64) {
-    if word.load(Ordering::Relaxed) != value {
-        word.store(value, Ordering::Relaxed);
     }
 }
 

@@ -131,6 +131,7 @@ mod event;
 mod future;
 mod handle;
 mod layer;
+mod mirror;
 mod ramp;
 mod service;
 mod state;

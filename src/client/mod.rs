@@ -53,6 +53,14 @@
 //!
 //! [`InvalidClient`] at build time says what to change.
 //!
+//! # Who looks
+//!
+//! [`Roof::snapshot`], and so that of a client, tells all that an operator asks, at one moment:
+//! deadlines, budget, breaker, throttle and limit of the service, what discovery said last, and
+//! of each endpoint its [state](crate::balance::EndpointState), why, since when, and its load. It
+//! prints as a table. With the feature `serde` it can be served as JSON, and a page shows it:
+//! `cargo run --example operator`.
+//!
 //! # When the future is dropped
 //!
 //! The call is given up: its attempt, its connection (HTTP/1.1) or stream (HTTP/2), its permits
@@ -72,6 +80,7 @@ mod parcel;
 mod protocol;
 mod roof;
 mod run;
+mod snapshot;
 mod stack;
 
 #[cfg(feature = "hyper")]
@@ -93,6 +102,7 @@ pub use self::{
     parcel::{Parcel, ParcelReplayer},
     protocol::Protocol,
     roof::Roof,
+    snapshot::{BudgetSnapshot, LimitSnapshot, Refused, Snapshot, ThrottleSnapshot},
     stack::{AttemptBody, Stack},
 };
 #[cfg(feature = "hyper")]

@@ -68,6 +68,10 @@ impl<T, Cl> Roof<T, Cl> {
         Self { shared: Arc::new(shared) }
     }
 
+    pub(super) fn shared(&self) -> &Shared<T, Cl> {
+        &self.shared
+    }
+
     /// The endpoints that are known now, and how each does.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
@@ -188,6 +192,11 @@ impl Target {
             }
             _ => Err(wrong()),
         }
+    }
+
+    /// As it was said.
+    pub(super) fn name(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
     }
 
     pub(super) fn is_plain_http(&self) -> bool {

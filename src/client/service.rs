@@ -12,7 +12,9 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{AttemptBody, Builder, CallFuture, CallGuard, Error, Exchange, Parcel, Roof};
+use super::{
+    AttemptBody, Builder, CallFuture, CallGuard, Error, Exchange, Parcel, Roof, snapshot::Look,
+};
 use crate::{
     balance::EndpointStatus,
     body::{Body, TakeWhole},
@@ -42,6 +44,8 @@ trait Erased: Send + Sync {
     fn service_breaker(&self) -> Option<&Breaker>;
 
     fn throttle(&self) -> Option<&Throttle>;
+
+    fn look(&self) -> &dyn Look;
 }
 
 /// A call that is under way.
@@ -97,6 +101,10 @@ impl Client {
     pub fn throttle(&self) -> Option<&Throttle> {
         self.stack.throttle()
     }
+
+    pub(super) fn look(&self) -> &dyn Look {
+        self.stack.look()
+    }
 }
 
 struct Whole<T, Cl>(Roof<T, Cl>);
@@ -122,6 +130,10 @@ where
 
     fn throttle(&self) -> Option<&Throttle> {
         self.0.throttle()
+    }
+
+    fn look(&self) -> &dyn Look {
+        &self.0
     }
 }
 

@@ -48,6 +48,17 @@ impl Health {
     pub const fn is_eligible(self) -> bool {
         matches!(self, Self::Unchecked | Self::Healthy)
     }
+
+    /// A stable code.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchecked => "unchecked",
+            Self::Pending => "pending",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// A source of changes: any stream of them.

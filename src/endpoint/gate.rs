@@ -38,6 +38,49 @@ pub trait Gate {
     /// An active check found the endpoint healthy: what is closed to it may try sooner. It
     /// never lets everybody through by itself.
     fn found_healthy(&self, now: Instant);
+
+    /// In which state it is and why, for operators; none where that has no meaning. Asking changes
+    /// nothing.
+    fn status(&self) -> Option<GateStatus> {
+        None
+    }
+}
+
+/// In which state a [`Gate`] is, why, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GateStatus {
+    /// A stable code: of a breaker those of [`State::code`](crate::breaker::State::code).
+    pub state: &'static str,
+    /// Why it came into this state, as a stable code; none of the state that it began in.
+    pub reason: Option<&'static str>,
+    /// Since when. What came about by time alone counts from when somebody noticed.
+    pub since: Instant,
+    /// Until when calls are refused, where that is known. May be over: then the next call is a
+    /// probe.
+    pub until: Option<Instant>,
+}
+
+impl GateStatus {
+    /// In this state since then, nobody says why.
+    #[must_use]
+    pub const fn new(state: &'static str, since: Instant) -> Self {
+        Self { state, reason: None, since, until: None }
+    }
+
+    /// For this reason, a stable code.
+    #[must_use]
+    pub const fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Calls are refused until then.
+    #[must_use]
+    pub const fn until(mut self, until: Instant) -> Self {
+        self.until = Some(until);
+        self
+    }
 }
 
 /// A gate that is always open.

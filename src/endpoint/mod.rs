@@ -13,7 +13,7 @@ mod report;
 pub use self::{
     admission::AdmissionFuture,
     change::{Change, Discover, Fixed, Health},
-    gate::{Gate, Open, Refusal},
+    gate::{Gate, GateStatus, Open, Refusal},
     identity::{DEFAULT_WEIGHT, Endpoint, EndpointKey, MakeEndpoint},
     report::{IN_FLIGHT_METRIC, LoadReport},
 };

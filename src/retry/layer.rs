@@ -13,7 +13,7 @@ use super::{
     usual::{ONE_IN, Usual},
 };
 use crate::{
-    budget::Deposit,
+    budget::{Budget, Deposit},
     sync::{Mutex, lock},
     time::now,
 };
@@ -51,6 +51,11 @@ impl<Cl> Rules<Cl> {
     pub(crate) fn keeps(&self, terms: Terms) -> Option<usize> {
         let policy = self.config.policies.of(terms.route());
         (policy.max_attempts.get() > 1 || policy.transparent).then_some(self.config.replay_cap)
+    }
+
+    /// Who pays for retries, if anybody does.
+    pub(crate) const fn payer(&self) -> Option<&Budget> {
+        self.config.payer()
     }
 
     /// What the success of a first try pays in.

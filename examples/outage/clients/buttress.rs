@@ -14,12 +14,15 @@ use buttress::endpoint::{Endpoint, MakeEndpoint};
 use buttress::hedge::HedgeConfig;
 use buttress::transport::{HyperTransport, TransportConfig};
 use buttress::{Event, Observer};
+use tokio::task::JoinSet;
 use tower::Service;
 
 use super::{ATTEMPT, CONNECT, Calling, Client, Failure, Reply, Request, Setup, TOTAL};
 use crate::outage::BoxError;
 use crate::outage::args::Http;
+use crate::outage::lifeline;
 use crate::outage::witness::{Watching, Witness};
+use crate::support::page::Page;
 
 /// Whether the drill can play this client.
 pub(super) const BUILT: bool = true;
@@ -56,14 +59,25 @@ pub(super) async fn open(setup: Setup) -> Result<Arc<dyn Client>, BoxError> {
             witness: witness.clone(),
         });
     let builder = if setup.hedge { builder.hedge(HedgeConfig::new()) } else { builder };
-    Ok(Arc::new(Buttress(builder.build()?)))
+    let stack = builder.build()?;
+    let mut tasks = JoinSet::new();
+    if let Some(port) = setup.page {
+        let page = Page::open(port).await?;
+        lifeline::say(&format!("look at {}", page.url()));
+        tasks.spawn(page.serve(stack.clone()));
+    }
+    Ok(Arc::new(Buttress { stack, _page: tasks }))
 }
 
-struct Buttress(Stack);
+struct Buttress {
+    stack: Stack,
+    /// It is closed with the client.
+    _page: JoinSet<std::io::Result<()>>,
+}
 
 impl Client for Buttress {
     fn call(&self, request: Request) -> Calling {
-        let call = self.0.send(request.map(buttress::body::Body::new));
+        let call = self.stack.send(request.map(buttress::body::Body::new));
         Box::pin(async move {
             let response = call.await.map_err(|error| Failure::new(error.kind().code()))?;
             let status = response.status();

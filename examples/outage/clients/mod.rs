@@ -63,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) http: Http,
     /// Whether buttress hedges; the others can't.
     pub(crate) hedge: bool,
+    /// At which port buttress shows what it knows, if anybody looks.
+    pub(crate) page: Option<u16>,
     /// Where it reports its attempts.
     pub(crate) witness: Witness,
 }

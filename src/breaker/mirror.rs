@@ -1,0 +1,70 @@
+//! What a glance at a breaker tells.
+
+use std::time::{Duration, Instant};
+
+use super::state::{Circuit, Opens, Ticket};
+use crate::sync::{AtomicU64, Ordering};
+
+/// What can be known of the circuit without its lock.
+///
+/// Atomics, because calls outnumber changes by far: a closed breaker's admission takes no lock,
+/// and a balancer looks at many breakers for each call. Both words are written under the
+/// circuit's lock, and only when they change. All accesses are relaxed: each word is a whole
+/// answer by itself and orders nothing else, and what a thread was told by another (a forced
+/// state) it also sees, by coherence. A reader who comes a moment too early is one who took the
+/// lock a moment earlier: its ticket is of the generation before, and has no say.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    /// [`Circuit::steady`].
+    steady: AtomicU64,
+    /// When the circuit is worth asking, in nanoseconds from `origin`: [`OPEN`] is now,
+    /// [`SHUT`] is never.
+    opens: AtomicU64,
+    origin: Instant,
+}
+
+const OPEN: u64 = 0;
+const SHUT: u64 = u64::MAX;
+
+impl Mirror {
+    pub(super) fn new(circuit: &Circuit, origin: Instant) -> Self {
+        let mirror = Self { steady: AtomicU64::new(0), opens: AtomicU64::new(OPEN), origin };
+        mirror.follow(circuit);
+        mirror
+    }
+
+    pub(super) fn admit(&self) -> Option<Ticket> {
+        Ticket::steady(self.steady.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_open(&self, now: impl FnOnce() -> Instant) -> bool {
+        match self.opens.load(Ordering::Relaxed) {
+            OPEN => true,
+            SHUT => false,
+            at => self.nanoseconds(now()) >= at,
+        }
+    }
+
+    pub(super) fn follow(&self, circuit: &Circuit) {
+        let opens = match circuit.opens() {
+            Opens::Now => OPEN,
+            Opens::At(at) => self.nanoseconds(at),
+            Opens::Never => SHUT,
+        };
+        put(&self.steady, circuit.steady());
+        put(&self.opens, opens);
+    }
+
+    /// 584 years fit.
+    fn nanoseconds(&self, at: Instant) -> u64 {
+        let since: Duration = at.saturating_duration_since(self.origin);
+        u64::try_from(since.as_nanos()).unwrap_or(SHUT - 1)
+    }
+}
+
+/// Writes only what is new, so that the line stays shared among its readers.
+fn put(word: &AtomicU64, value: u64) {
+    if word.load(Ordering::Relaxed) != value {
+        word.store(value, Ordering::Relaxed);
+    }
+}
