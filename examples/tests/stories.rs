@@ -168,3 +168,15 @@ fn operator_prints_what_its_page_shows_and_ends_by_itself() -> Result {
     assert!(!dora.contains("serving"), "{story}");
     Ok(())
 }
+
+#[test]
+fn tls_loses_no_call_to_a_wrong_certificate() -> Result {
+    let story = story("tls")?;
+    let answered = "Anna, asked for payments (SNI) and Some(\"payments\") (Host)";
+    assert_eq!(story.matches(answered).count(), 20, "{story}");
+    let failed: Vec<&str> = story.lines().filter(|line| line.contains(" attempt 1 to ")).collect();
+    // Now and then it is asked again; its breaker opens after five.
+    assert!((1..=5).contains(&failed.len()), "{story}");
+    assert!(failed.iter().all(|line| line.contains("not valid for name \"payments\"")), "{story}");
+    Ok(())
+}

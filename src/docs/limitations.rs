@@ -68,7 +68,7 @@
 //! # Not there yet
 //!
 //! - **TLS** in our own transport: it refuses `https`. A [transport of your own
-//!   ](crate::docs::stack#a-transport-of-your-own) may speak it.
+//!   ](crate::docs::stack#a-transport-of-your-own) may speak it, as `examples/tls.rs` does.
 //! - **The client's classifier** is HTTP's or [gRPC's](crate::client::GrpcClient); one of your own
 //!   works with single layers. The spans of gRPC's calls are those of HTTP, without its codes.
 //! - Limits of rate, HTTP/3. tower's own limits fit between the layers.

@@ -155,3 +155,7 @@
 //! ([`mark_unsent`](crate::call::mark_unsent),
 //! [`mark_handed_over`](crate::call::mark_handed_over)); from one that does not, a timeout can
 //! only say "maybe".
+//!
+//! `examples/tls.rs` is one that speaks TLS: it dials the endpoint's address and asks for a
+//! certificate of the service's name. Put a limit around its connecting, handshake included: only
+//! what fails as a connection is known to have sent nothing.
