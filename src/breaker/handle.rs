@@ -379,7 +379,7 @@ impl Drop for Permit {
 #[cfg(all(test, buttress_loom))]
 mod loom_tests {
     use loom::{
-        sync::atomic::{AtomicBool, AtomicUsize},
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
         thread,
     };
 
