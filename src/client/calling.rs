@@ -102,7 +102,6 @@ enum Outcome<K> {
     /// A success at the first try: the way of almost every call, on which its response is wrapped
     /// once, where the caller gets it. Its attempt holds the rest.
     First(Head),
-    // In a box, as it is large and rare.
     Other(Box<K>),
 }
 
@@ -163,7 +162,7 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
     ) -> Poll<Result<Outcome<Guarded<T, Cl>>, BoxError>> {
         let (rules, asked) = (&shared.retry, retrying.asked());
         let classifier = rules.classifier();
-        loop {
+        let ended = loop {
             let result = match self.as_mut().project() {
                 StageProj::Attempting { mut attempt } => {
                     let attempts = shared.attempts.shared();
@@ -188,12 +187,7 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
                     ready!(sleep.poll(cx));
                     match retrying.next_attempt() {
                         Ok(call) => self.set(Self::attempt(call, shared)),
-                        Err((reason, error)) => {
-                            self.set(Self::Ended);
-                            let ended = retrying.cut_short(reason, error, rules);
-                            let outcome = retrying.finish(ended, rules);
-                            return Poll::Ready(outcome.map(Outcome::other));
-                        }
+                        Err((reason, error)) => break retrying.cut_short(reason, error, rules),
                     }
                     continue;
                 }
@@ -209,30 +203,16 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
                 Ok(answer) => classifier.response(asked, answer),
                 Err(error) => Classify::<Answer<T>>::error(classifier, asked, &**error),
             };
-            match (result, retrying.is_first_try() && verdict.is_success()) {
-                (Ok(answer), true) => {
-                    retrying.note_success(rules);
-                    let guarded = classifier.guard(asked, answer, verdict, rules.deposit());
-                    return Poll::Ready(Ok(Outcome::other(guarded)));
+            match retrying.judge(result, verdict, rules) {
+                ControlFlow::Break(ended) => break ended,
+                ControlFlow::Continue(until) => {
+                    self.set(Self::BackingOff { sleep: Sleep::until(until) });
                 }
-                (result, _) => match retrying.judge(result, verdict, rules) {
-                    ControlFlow::Break(ended) => {
-                        let outcome = retrying.finish(ended, rules);
-                        return Poll::Ready(outcome.map(Outcome::other));
-                    }
-                    ControlFlow::Continue(until) => {
-                        self.set(Self::BackingOff { sleep: Sleep::until(until) });
-                    }
-                },
             }
-        }
-    }
-}
-
-impl<K> Outcome<K> {
-    #[cold]
-    fn other(guarded: K) -> Self {
-        Self::Other(Box::new(guarded))
+        };
+        self.set(Self::Ended);
+        // In a box, as it is large and rare.
+        Poll::Ready(retrying.finish(ended, rules).map(|whole| Outcome::Other(Box::new(whole))))
     }
 }
 

@@ -136,8 +136,7 @@ impl<P, T, K> Ongoing<P, T, K>
 where
     P: Replayer<Attempt: Carrier>,
 {
-    /// Says what follows an attempt, unless that was a success at the first try: another one
-    /// from an instant on, or the call's end.
+    /// Says what follows an attempt: another one from an instant on, or the call's end.
     pub(crate) fn judge<Cl>(
         &mut self,
         result: Result<T, BoxError>,
@@ -148,7 +147,10 @@ where
         Cl: Classify<T, Guarded<Deposit> = K>,
     {
         let now = now();
-        self.remember(&result, verdict, now, &rules.classifier);
+        // A call that succeeds at once has no history.
+        if !(verdict.is_success() && self.is_first_try()) {
+            self.remember(&result, verdict, now, &rules.classifier);
+        }
         let last = Last { result: result.map(Answer::AsItCame), verdict };
         if verdict.is_success() {
             self.note_success(rules);
