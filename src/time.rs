@@ -38,14 +38,12 @@ pub(crate) fn in_millis(span: Duration) -> u64 {
 
 /// For `serialize_with`.
 #[cfg(feature = "serde")]
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 pub(crate) fn millis<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(in_millis(*span))
 }
 
 /// The same of what there may be.
 #[cfg(feature = "serde")]
-#[allow(clippy::ref_option, reason = "serde passes fields by reference")]
 pub(crate) fn maybe_millis<S: serde::Serializer>(
     span: &Option<Duration>,
     to: S,

@@ -321,14 +321,12 @@ impl EndpointSnapshot {
 }
 
 #[cfg(feature = "serde")]
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn health_code<S: serde::Serializer>(health: &Health, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(health.as_str())
 }
 
 /// A cost is less than a millisecond as often as not.
 #[cfg(feature = "serde")]
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn seconds<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(span.as_secs_f64())
 }

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use super::{TakeWhole, ahead::Source};
 use crate::{
-    call::current_expiry,
+    call::is_expired,
     classify::{Blame, Retry, Sent, Settle, Verdict},
     time::now,
 };
@@ -54,15 +54,10 @@ pin_project! {
     }
 }
 
-/// The verdict on a response that is dropped now, unread: its head's, unless a timeout has given
-/// it up. Those drop what is beneath within a trail that expires at their time, and nobody else
-/// does. The call's deadline alone can't tell: it passes, too, for a caller who only holds on to
-/// the response.
-pub(crate) fn verdict_on_drop(head: Verdict) -> Verdict {
-    match current_expiry() {
-        Some(expires) if now() >= expires => Verdict::TIMED_OUT,
-        _ => head,
-    }
+/// The verdict on a response that is dropped now, unread: `given_up` by its holder, unless a
+/// timeout above did it.
+pub(crate) fn verdict_on_drop(given_up: Verdict) -> Verdict {
+    if is_expired(now) { Verdict::TIMED_OUT } else { given_up }
 }
 
 /// The body is over: settles what is open, and lets the guard go.

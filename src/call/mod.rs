@@ -23,7 +23,7 @@ mod words;
 pub(crate) use self::replay::is_repeatable;
 pub(crate) use self::{
     carrier::OF_HTTP,
-    trail::{apart, current_expiry, mark_not_waking, mark_sent_before},
+    trail::{apart, current_expiry, is_expired, mark_not_waking, mark_sent_before},
 };
 pub use self::{
     carrier::{Call, Carrier, HttpHead},

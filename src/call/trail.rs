@@ -209,6 +209,13 @@ pub(crate) fn current_expiry() -> Option<Instant> {
     CURRENT.with(|slot| slot.expires.get())
 }
 
+/// Whether what is dropped now is given up by a timeout above it. Those drop what is beneath
+/// within a trail that expires at their time, and nobody else does. The call's deadline alone
+/// can't tell: it passes, too, for a caller who only holds on to a response.
+pub(crate) fn is_expired(now: impl FnOnce() -> Instant) -> bool {
+    current_expiry().is_some_and(|expires| now() >= expires)
+}
+
 /// Runs work that is no part of the call above it (the fetching of a credential, a lookup, a
 /// server's handler) as if no trail were entered: what it marks is of other calls.
 pub(crate) fn apart<T>(work: impl FnOnce() -> T) -> T {

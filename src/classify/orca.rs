@@ -8,7 +8,13 @@
 
 use ::http::{HeaderMap, HeaderName};
 
-use crate::endpoint::{IN_FLIGHT_METRIC, LoadReport};
+use crate::{
+    algo::{
+        base64,
+        protobuf::{Value, Wire},
+    },
+    endpoint::{IN_FLIGHT_METRIC, LoadReport},
+};
 
 const HEADER: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 const BINARY: HeaderName = HeaderName::from_static("endpoint-load-metrics-bin");
@@ -25,11 +31,11 @@ pub(crate) fn load_report(headers: &HeaderMap) -> Option<LoadReport> {
         match form {
             "TEXT" => text(rest, &mut report),
             "JSON" => json(rest, &mut report),
-            "BIN" => protobuf(&base64(rest.as_bytes())?, &mut report),
+            "BIN" => protobuf(&base64::decode_unpadded(rest.as_bytes())?, &mut report),
             _ => return None,
         }
     } else {
-        protobuf(&base64(headers.get(BINARY)?.as_bytes())?, &mut report);
+        protobuf(&base64::decode_unpadded(headers.get(BINARY)?.as_bytes())?, &mut report);
     }
     report.done()
 }
@@ -120,8 +126,8 @@ fn json(text: &str, report: &mut Raw) {
 
 /// The fields of the message by their numbers, in protobuf's wire format.
 fn protobuf(bytes: &[u8], report: &mut Raw) {
-    let mut wire = Wire(bytes);
-    while let Some((number, value)) = wire.field() {
+    let mut wire = Wire::new(bytes);
+    while let Ok(Some((number, value))) = wire.field() {
         match (number, value) {
             (1, Value::Double(value)) => report.take("cpu_utilization", value),
             (6, Value::Double(value)) => report.take("rps_fractional", value),
@@ -136,8 +142,8 @@ fn protobuf(bytes: &[u8], report: &mut Raw) {
 /// An entry of the map: its key is field 1, its value field 2.
 fn named_metric(entry: &[u8], report: &mut Raw) {
     let (mut name, mut said) = (&[][..], 0.0);
-    let mut wire = Wire(entry);
-    while let Some((number, value)) = wire.field() {
+    let mut wire = Wire::new(entry);
+    while let Ok(Some((number, value))) = wire.field() {
         match (number, value) {
             (1, Value::Bytes(key)) => name = key,
             (2, Value::Double(value)) => said = value,
@@ -147,86 +153,13 @@ fn named_metric(entry: &[u8], report: &mut Raw) {
     report.take_metric(name, said);
 }
 
-struct Wire<'a>(&'a [u8]);
-
-enum Value<'a> {
-    Double(f64),
-    Bytes(&'a [u8]),
-    Other,
-}
-
-impl<'a> Wire<'a> {
-    /// The next field; none at the end, or where what comes can't be read.
-    fn field(&mut self) -> Option<(u64, Value<'a>)> {
-        let tag = self.varint()?;
-        let value = match tag & 7 {
-            0 => {
-                self.varint()?;
-                Value::Other
-            }
-            1 => Value::Double(f64::from_le_bytes(self.take(8)?.try_into().ok()?)),
-            2 => {
-                let length = self.varint()?;
-                Value::Bytes(self.take(usize::try_from(length).ok()?)?)
-            }
-            5 => {
-                self.take(4)?;
-                Value::Other
-            }
-            _ => return None,
-        };
-        Some((tag >> 3, value))
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-}
-
-/// Base64 (RFC 4648, section 4), padded or not, as gRPC sends binary metadata.
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let text = text.trim_ascii();
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    let (mut bits, mut count) = (0_u32, 0);
-    for &letter in text.iter().take_while(|&&letter| letter != b'=') {
-        let six = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(six);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use ::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::algo::base64::encode;
 
     fn read(name: HeaderName, value: &str) -> Option<LoadReport> {
         let mut headers = HeaderMap::new();
@@ -321,24 +254,5 @@ mod tests {
             read(HEADER, &[form, value].concat());
             read(BINARY, &encode(&bytes));
         }
-
-        #[test]
-        fn base64_is_read_as_it_was_written(bytes in any::<Vec<u8>>()) {
-            prop_assert_eq!(base64(encode(&bytes).as_bytes()), Some(bytes));
-        }
-    }
-
-    fn encode(bytes: &[u8]) -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for three in bytes.chunks(3) {
-            let mut bits = 0;
-            (0..3).for_each(|at| bits = bits << 8 | u32::from(three.get(at).copied().unwrap_or(0)));
-            for at in 0..4 {
-                let letter = LETTERS[(bits >> (18 - 6 * at) & 63) as usize];
-                text.push(if at <= three.len() { letter as char } else { '=' });
-            }
-        }
-        text
     }
 }

@@ -28,6 +28,27 @@ pub(super) type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 pub(super) type Answering =
     Pin<Box<dyn Future<Output = Result<Response<AnyBody>, BoxError>> + Send>>;
 
+/// An HTTP client that is a service, and that registries can be asked through: hyper's, or one
+/// with layers around it, for requests with bodies of type `B`. Every such service is one.
+pub trait HttpClient<B>:
+    Service<Request<B>, Response = Response<Self::Body>, Future: Send, Error: Into<BoxError>>
+    + Clone
+    + Send
+    + 'static
+{
+    /// The body of its responses.
+    type Body: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
+}
+
+impl<S, B, A> HttpClient<B> for S
+where
+    S: Service<Request<B>, Response = Response<A>, Future: Send, Error: Into<BoxError>>,
+    S: Clone + Send + 'static,
+    A: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Body = A;
+}
+
 /// Asks a registry, through a service whose type is forgotten: nothing here is on the path of a
 /// call.
 pub(super) struct Http {
@@ -45,15 +66,10 @@ struct Over<S, B> {
     body: PhantomData<fn(B)>,
 }
 
-impl<S, B, A> Ask for Over<S, B>
+impl<S, B> Ask for Over<S, B>
 where
-    S: Service<Request<B>, Response = Response<A>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
+    S: HttpClient<B>,
     B: From<Bytes> + Send + 'static,
-    A: Body + Send + 'static,
-    A::Data: Send,
-    A::Error: Into<BoxError>,
 {
     fn ask(&mut self, request: Request<Bytes>) -> Answering {
         let mut service = self.service.clone();
@@ -61,7 +77,8 @@ where
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
             let response = service.call(request.map(B::from)).await.map_err(Into::into)?;
             Ok(response.map(|body| {
-                let whole = |mut data: A::Data| data.copy_to_bytes(data.remaining());
+                let whole =
+                    |mut data: <S::Body as Body>::Data| data.copy_to_bytes(data.remaining());
                 let body = body.map_frame(move |frame| frame.map_data(whole));
                 body.map_err(Into::into).boxed_unsync()
             }))
@@ -70,15 +87,10 @@ where
 }
 
 impl Http {
-    pub(super) fn new<S, B, A>(service: S, limit: Duration) -> Self
+    pub(super) fn new<S, B>(service: S, limit: Duration) -> Self
     where
-        S: Service<Request<B>, Response = Response<A>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
+        S: HttpClient<B>,
         B: From<Bytes> + Send + 'static,
-        A: Body + Send + 'static,
-        A::Data: Send,
-        A::Error: Into<BoxError>,
     {
         Self { service: Box::new(Over { service, body: PhantomData }), limit }
     }
@@ -223,15 +235,8 @@ pub(super) fn request(
 /// Percent-encodes all that is not unreserved (RFC 3986, 2.3), for a path's segment or a query.
 #[cfg(any(feature = "consul", feature = "kubernetes"))]
 pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(byte.into());
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    crate::algo::percent::encode(text, plain)
 }
 
 /// A header's value that is not to be seen in logs.

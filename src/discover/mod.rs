@@ -150,6 +150,8 @@ pub use self::etcd::{Etcd, EtcdConfig};
 pub use self::family::Family;
 #[cfg(feature = "file")]
 pub use self::file::{File, FileError, FileErrorKind};
+#[cfg(any(feature = "consul", feature = "etcd", feature = "kubernetes"))]
+pub use self::http::HttpClient;
 #[cfg(feature = "kubernetes")]
 pub use self::kubernetes::{Kubernetes, KubernetesConfig};
 #[cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]

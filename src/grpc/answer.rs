@@ -1,10 +1,8 @@
 //! What a call ends with that the server has not ended.
 
-use std::fmt::Write;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::classify::GrpcCode;
+use crate::{algo::percent, classify::GrpcCode};
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -22,15 +20,7 @@ pub(crate) fn trailers(code: GrpcCode, message: &str) -> HeaderMap {
 
 /// `PROTOCOL-HTTP2.md`, "Status-Message": printable ASCII but for `%` stands for itself.
 fn percent_encoded(message: &str) -> String {
-    let mut encoded = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("a string takes whatever is written");
-        }
-    }
-    encoded
+    percent::encode(message, |byte| matches!(byte, b' '..=b'~') && byte != b'%')
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::{
     turnstile::{Joined, Turnstile},
 };
 use crate::{
-    call::{Asked, current_expiry, mark_unsent},
+    call::{Asked, current_expiry, is_expired, mark_unsent},
     classify::{Blame, Sent, Settle, Verdict},
     endpoint::Endpoint,
     event::{Event, Observer},
@@ -346,7 +346,7 @@ impl Settle for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         // Cut off by a timeout above, and not given up by the caller.
-        if self.began.is_some() && current_expiry().is_some_and(|expires| now() >= expires) {
+        if self.began.is_some() && is_expired(now) {
             self.limit.learn(Sample::Dropped, now());
         }
         self.limit.shared.turnstile.exit(now);

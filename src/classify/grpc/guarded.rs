@@ -13,7 +13,7 @@ use super::{
     super::{Blame, Retry, Sent, Settle, Verdict, orca::load_report},
     classifier::GrpcClassifier,
 };
-use crate::{body::TakeWhole, call::current_expiry, time::now};
+use crate::body::{TakeWhole, verdict_on_drop};
 
 /// The status never came. Unlike a head of HTTP, one of gRPC does not say that it was processed.
 const BROKEN_OFF: Verdict = Verdict::new(Blame::Endpoint, Sent::Maybe, Retry::IfSafe);
@@ -40,9 +40,7 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            settle(this.open, this.guard, |_| {
-                if cut_by_us() { Verdict::TIMED_OUT } else { Verdict::CANCELLED }
-            });
+            settle(this.open, this.guard, |_| verdict_on_drop(Verdict::CANCELLED));
         }
     }
 }
@@ -63,12 +61,6 @@ fn settle<G: Settle>(
     if let (Some(open), Some(guard)) = (open.take(), guard) {
         guard.settle(verdict(open.classifier));
     }
-}
-
-/// Whether a body that is dropped now is given up by a timeout above: those drop what is beneath
-/// within a trail that expires at their time, and nobody else does.
-fn cut_by_us() -> bool {
-    current_expiry().is_some_and(|expires| now() >= expires)
 }
 
 impl<B, G: Settle> GrpcGuarded<B, G> {
@@ -152,7 +144,7 @@ mod tests {
     use ::http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
-    use crate::{body::Body as OurBody, call::Trail, classify::Pushback};
+    use crate::{body::Body as OurBody, call::Trail, classify::Pushback, time::now};
 
     #[derive(Clone, Default)]
     struct Log(Rc<RefCell<Vec<Verdict>>>);

@@ -8,9 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{Method, Request, Response};
-use http_body::Body;
-use tower_service::Service;
+use http::Method;
 
 use super::{
     config::ConsulConfig,
@@ -20,11 +18,10 @@ use super::{
 use crate::{
     discover::{
         error::InvalidDiscover,
-        http::{Http, LIMIT, check_plain, plain, request},
+        http::{Http, HttpClient, LIMIT, check_plain, plain, request},
         registry::{Answer, Fault, Registry, RegistryError, RegistryErrorKind, Watched},
     },
     endpoint::Change,
-    error::BoxError,
     time::{self, Sleep},
 };
 
@@ -58,15 +55,10 @@ impl Consul {
 
     /// Asks through any HTTP client that is a service: one that speaks TLS, or that carries
     /// what else a request needs. Its requests' targets are absolute.
-    pub fn over<S, B, A>(config: ConsulConfig, service: S) -> Self
+    pub fn over<S, B>(config: ConsulConfig, service: S) -> Self
     where
-        S: Service<Request<B>, Response = Response<A>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
+        S: HttpClient<B>,
         B: From<Bytes> + Send + 'static,
-        A: Body + Send + 'static,
-        A::Data: Send,
-        A::Error: Into<BoxError>,
     {
         let name = format!("Consul at {} for `{}`", config.server, config.service);
         let agent = Agent {

@@ -72,7 +72,6 @@
 //! etcd 3.4.23, one and a cluster of three: leases that run out, compaction, restarts, a member
 //! and a quorum that are lost, and passwords.
 
-mod base64;
 mod config;
 mod parse;
 mod state;

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::base64;
 use crate::{
     discover::{
         http::{malformed, one_line},
@@ -157,7 +156,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
 
 fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-    base64::decode(&text).ok_or_else(|| D::Error::custom("bytes that are not base64"))
+    crate::algo::base64::decode(&text).ok_or_else(|| D::Error::custom("bytes that are not base64"))
 }
 
 #[cfg(test)]

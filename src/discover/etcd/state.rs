@@ -105,9 +105,9 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discover::etcd::{
-        base64::encode,
-        parse::{Event, Failed, Header, KeyValue, Watched},
+    use crate::{
+        algo::base64::encode,
+        discover::etcd::parse::{Event, Failed, Header, KeyValue, Watched},
     };
 
     fn pair(key: &str, value: &str) -> KeyValue {

@@ -9,29 +9,26 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{
-    HeaderValue, Method, Request, Response, Uri,
+    HeaderValue, Method, Request, Uri,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
-use http_body::Body;
 use serde_json::json;
-use tower_service::Service;
 
 use super::{
-    base64::encode,
     config::{Credentials, EtcdConfig},
     parse::{Authenticated, Listed, parse},
     state::{Keys, Step},
 };
 use crate::{
+    algo::base64::encode,
     discover::{
         error::InvalidDiscover,
-        http::{Http, LIMIT, check_plain, malformed, plain, request, secret},
+        http::{Http, HttpClient, LIMIT, check_plain, malformed, plain, request, secret},
         lines::Lines,
         registry::{Answer, Fault, Registry, RegistryError, RegistryErrorKind, Watched, within},
     },
     endpoint::Change,
     entropy::Entropy,
-    error::BoxError,
     time,
 };
 
@@ -65,15 +62,10 @@ impl Etcd {
     /// Asks through any HTTP client that is a service: one that speaks TLS, or that carries
     /// what else a request needs. Its requests' targets are absolute. The body of a watch must
     /// come as it is sent, and not be waited for.
-    pub fn over<S, B, A>(config: EtcdConfig, service: S) -> Self
+    pub fn over<S, B>(config: EtcdConfig, service: S) -> Self
     where
-        S: Service<Request<B>, Response = Response<A>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
+        S: HttpClient<B>,
         B: From<Bytes> + Send + 'static,
-        A: Body + Send + 'static,
-        A::Data: Send,
-        A::Error: Into<BoxError>,
     {
         let servers: Vec<_> =
             config.servers.iter().map(|it| it.to_string().trim_end_matches('/').into()).collect();

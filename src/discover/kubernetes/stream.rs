@@ -11,12 +11,10 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderValue, Method, Request, StatusCode, Uri,
     header::{ACCEPT, AUTHORIZATION},
 };
-use http_body::Body;
 use tokio::task::spawn_blocking;
-use tower_service::Service;
 
 use super::{
     config::KubernetesConfig,
@@ -26,13 +24,12 @@ use super::{
 use crate::{
     discover::{
         error::InvalidDiscover,
-        http::{Http, LIMIT, check_plain, escaped, plain, request, secret},
+        http::{Http, HttpClient, LIMIT, check_plain, escaped, plain, request, secret},
         lines::Lines,
         registry::{Answer, Fault, Registry, RegistryError, RegistryErrorKind, Watched, within},
     },
     endpoint::Change,
     entropy::Entropy,
-    error::BoxError,
     time,
 };
 
@@ -67,15 +64,10 @@ impl Kubernetes {
     /// Asks through any HTTP client that is a service: one that trusts the cluster's certificate
     /// (`ca.crt`, beside the token), or `kube::Client` in a closure. Its requests' targets are
     /// absolute. The body of a watch must come as it is sent, and not be waited for.
-    pub fn over<S, B, A>(config: KubernetesConfig, service: S) -> Self
+    pub fn over<S, B>(config: KubernetesConfig, service: S) -> Self
     where
-        S: Service<Request<B>, Response = Response<A>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
+        S: HttpClient<B>,
         B: From<Bytes> + Send + 'static,
-        A: Body + Send + 'static,
-        A::Data: Send,
-        A::Error: Into<BoxError>,
     {
         let KubernetesConfig { server, namespace, service: name, .. } = &config;
         let name = format!("Kubernetes at {server} for `{name}` in `{namespace}`");

@@ -6,6 +6,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::algo::protobuf::{Value, Wire};
+
 /// What a server says of one of its services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -75,22 +77,15 @@ impl Frames {
 }
 
 /// The last field 1 counts; fields that we don't know are passed over.
-fn status(mut message: &[u8]) -> Option<ServingStatus> {
+fn status(message: &[u8]) -> Option<ServingStatus> {
     // Proto3 leaves out what is 0.
     let mut status = 0;
-    while !message.is_empty() {
-        let tag = take_varint(&mut message)?;
-        match (tag >> 3, tag & 7) {
+    let mut wire = Wire::new(message);
+    while let Some((number, value)) = wire.field().ok()? {
+        match (number, value) {
             (0, _) => return None,
-            (1, 0) => status = take_varint(&mut message)?,
-            (_, 0) => drop(take_varint(&mut message)?),
-            (_, 1) => message = message.get(8..)?,
-            (_, 2) => {
-                let length = usize::try_from(take_varint(&mut message)?).ok()?;
-                message = message.get(length..)?;
-            }
-            (_, 5) => message = message.get(4..)?,
-            _ => return None,
+            (1, Value::Varint(said)) => status = said,
+            _ => {}
         }
     }
     Some(match status {
@@ -107,19 +102,6 @@ fn push_varint(to: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     to.push(value as u8);
-}
-
-fn take_varint(from: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = from.split_first()?;
-        *from = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -192,9 +174,9 @@ mod tests {
 
         #[test]
         fn varints_come_back(value: u64) {
-            let mut bytes = Vec::new();
+            let mut bytes = vec![1 << 3];
             push_varint(&mut bytes, value);
-            prop_assert_eq!(take_varint(&mut &bytes[..]), Some(value));
+            prop_assert_eq!(Wire::new(&bytes).field(), Ok(Some((1, Value::Varint(value)))));
         }
     }
 }

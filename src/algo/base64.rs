@@ -1,9 +1,12 @@
-//! Bytes in JSON: base64 with padding (RFC 4648, 4), as protocol buffers write them there.
+//! Bytes as text: base64 (RFC 4648, section 4), as protocol buffers have it in JSON and gRPC in
+//! its metadata.
 
+#[cfg(any(feature = "etcd", test))]
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The bytes as text.
-pub(super) fn encode(bytes: &[u8]) -> String {
+/// The bytes as text, with padding.
+#[cfg(any(feature = "etcd", test))]
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
         let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
@@ -17,8 +20,9 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes of a text, if it is one.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+/// The bytes of a text with its padding, if it is one.
+#[cfg(any(feature = "etcd", test))]
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if digits.len() % 4 != 0 {
         return None;
@@ -27,7 +31,20 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     if padding > 2 {
         return None;
     }
-    let digits = &digits[..digits.len() - padding];
+    let (bytes, rest) = read(&digits[..digits.len() - padding])?;
+    // Bits that are left over mean nothing, and are zero.
+    (rest == 0).then_some(bytes)
+}
+
+/// The bytes of a text, padded or not, as gRPC sends binary metadata.
+pub(crate) fn decode_unpadded(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii();
+    let end = text.iter().position(|&digit| digit == b'=').unwrap_or(text.len());
+    read(&text[..end]).map(|(bytes, _)| bytes)
+}
+
+/// The bytes of digits without padding, and the bits that are left over.
+fn read(digits: &[u8]) -> Option<(Vec<u8>, u32)> {
     let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
     let (mut bits, mut count) = (0_u32, 0);
     for &digit in digits {
@@ -46,8 +63,7 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
             bytes.push((bits >> count & 0xFF) as u8);
         }
     }
-    // Bits that are left over mean nothing, and are zero.
-    (bits & ((1 << count) - 1) == 0).then_some(bytes)
+    Some((bytes, bits & ((1 << count) - 1)))
 }
 
 #[cfg(test)]
@@ -76,10 +92,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn padding_may_be_left_out_where_metadata_comes_from() {
+        for text in ["Zm9vYg==", "Zm9vYg=", "Zm9vYg", " Zm9vYg "] {
+            assert_eq!(decode_unpadded(text.as_bytes()).as_deref(), Some(&b"foob"[..]), "{text}");
+        }
+        assert_eq!(decode_unpadded(b"Zm 9"), None);
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_again(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert_eq!(decode(&encode(&bytes)), Some(bytes));
+            let text = encode(&bytes);
+            prop_assert_eq!(decode_unpadded(text.as_bytes()), Some(bytes.clone()));
+            prop_assert_eq!(decode(&text), Some(bytes));
         }
 
         #[test]
