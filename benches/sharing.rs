@@ -1,7 +1,6 @@
 //! Two threads that share a balancer, beside two that share nothing.
 
 use std::{
-    hint::black_box,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -88,12 +87,10 @@ impl Sharing {
     {
         let calls = self.calls;
         let begun = Instant::now();
-        let callers = services.map(|mut service| {
+        let callers = services.map(|service| {
             self.runtime.spawn(async move {
-                for _ in 0..calls {
-                    let pieces = runner::call(&mut service, request()).await;
-                    black_box(pieces.expect("the leaf answers"));
-                }
+                let made = runner::calls(service, request, u64::from(calls)).await;
+                made.expect("the leaf answers");
             })
         });
         for caller in callers {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Instant};
 use crate::{
     algo::bucket::{Class, Refusals, Tariff, TokenBucket, Withdrawal},
     classify::{Blame, Pushback, Retry, Sent, Settle, Verdict},
-    sync::{AtomicBool, Mutex, Ordering, Padded, lock},
+    sync::{AtomicBool, Mutex, Ordering, Share, Spread, lock},
 };
 
 /// The budget of a service's retries and hedges, shared by its clones.
@@ -24,7 +24,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Budget {
-    shared: Arc<Padded<Shared>>,
+    shared: Spread<Shared>,
 }
 
 struct Shared {
@@ -47,7 +47,7 @@ impl Budget {
         let full = AtomicBool::new(bucket.is_full());
         let charges = !bucket.ignores_failures();
         let bucket = Mutex::new(bucket);
-        Self { shared: Arc::new(Padded(Shared { full, charges, bucket, spared })) }
+        Self { shared: Spread::new(Arc::new(Shared { full, charges, bucket, spared })) }
     }
 
     /// How many tokens are left.
@@ -64,16 +64,13 @@ impl Budget {
 
     /// A call succeeded at its first try.
     pub fn deposit(&self) {
-        // Relaxed: it orders nothing else, see the field.
-        if !self.shared.full.load(Ordering::Relaxed) {
-            self.update(TokenBucket::deposit);
-        }
+        self.shared.deposit();
     }
 
     /// Asks for a retry. `None` if there is nothing left for it.
     #[must_use]
     pub fn withdraw(&self, class: Class, now: Instant) -> Option<Withdrawal> {
-        self.update(|bucket| bucket.withdraw(class, now))
+        self.shared.update(|bucket| bucket.withdraw(class, now))
     }
 
     /// Asks for a hedge, which is granted only from what retries can spare: the upper half. A
@@ -81,7 +78,7 @@ impl Budget {
     /// hedges below the half of its tokens, gRFC A6.)
     #[must_use]
     pub fn withdraw_spare(&self, class: Class, now: Instant) -> Option<Withdrawal> {
-        self.update(|bucket| {
+        self.shared.update(|bucket| {
             let spare = bucket.balance() > self.shared.spared;
             if spare { bucket.withdraw(class, now) } else { None }
         })
@@ -89,25 +86,42 @@ impl Budget {
 
     /// Tells how a retry ended.
     pub fn settle(&self, withdrawal: Withdrawal, succeeded: bool) {
-        self.update(|bucket| bucket.settle(withdrawal, succeeded));
+        self.shared.settle(withdrawal, succeeded);
     }
 
     /// Tells that a retry was not made after all.
     pub fn refund(&self, withdrawal: Withdrawal) {
-        self.update(|bucket| bucket.refund(withdrawal));
+        self.shared.update(|bucket| bucket.refund(withdrawal));
     }
 
     /// Tells of a failure that ended its call, which some tariffs charge.
     pub fn fail(&self, verdict: Verdict) {
-        if self.shared.charges && counts(verdict) {
+        self.shared.fail(verdict);
+    }
+}
+
+impl Shared {
+    fn deposit(&self) {
+        // Relaxed: it orders nothing else, see the field.
+        if !self.full.load(Ordering::Relaxed) {
+            self.update(TokenBucket::deposit);
+        }
+    }
+
+    fn settle(&self, withdrawal: Withdrawal, succeeded: bool) {
+        self.update(|bucket| bucket.settle(withdrawal, succeeded));
+    }
+
+    fn fail(&self, verdict: Verdict) {
+        if self.charges && counts(verdict) {
             self.update(TokenBucket::fail);
         }
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut TokenBucket) -> T) -> T {
-        let mut bucket = lock(&self.shared.bucket);
+        let mut bucket = lock(&self.bucket);
         let result = change(&mut bucket);
-        self.shared.full.store(bucket.is_full(), Ordering::Relaxed);
+        self.full.store(bucket.is_full(), Ordering::Relaxed);
         result
     }
 }
@@ -134,17 +148,16 @@ const fn counts(verdict: Verdict) -> bool {
 }
 
 /// Pays in, or gives back, when a call has ended well, and pays for its failure otherwise.
-#[derive(Debug)]
 #[must_use]
 pub struct Deposit {
-    budget: Option<Budget>,
+    budget: Option<Share<Shared>>,
     withdrawal: Option<Withdrawal>,
 }
 
 impl Deposit {
     /// Nothing has been withdrawn for a first try, which pays in if it succeeds.
-    pub const fn new(budget: Option<Budget>, withdrawal: Option<Withdrawal>) -> Self {
-        Self { budget, withdrawal }
+    pub fn new(budget: Option<&Budget>, withdrawal: Option<Withdrawal>) -> Self {
+        Self { budget: budget.map(|budget| budget.shared.share()), withdrawal }
     }
 }
 
@@ -162,13 +175,19 @@ impl Settle for Deposit {
     }
 }
 
+impl fmt::Debug for Deposit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deposit").field("withdrawal", &self.withdrawal).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn settled(verdict: Verdict) -> u32 {
         let budget = Budget::new(Tariff::grpc(10, 100).expect("sound terms"));
-        Deposit::new(Some(budget.clone()), None).settle(verdict);
+        Deposit::new(Some(&budget), None).settle(verdict);
         budget.balance()
     }
 
@@ -189,9 +208,9 @@ mod tests {
     fn the_failure_of_a_retry_is_paid_like_any_other() {
         let budget = Budget::new(Tariff::grpc(10, 100).expect("sound terms"));
         let retry = budget.withdraw(Class::Transient, crate::time::now());
-        Deposit::new(Some(budget.clone()), retry).settle(Verdict::TIMED_OUT);
+        Deposit::new(Some(&budget), retry).settle(Verdict::TIMED_OUT);
         assert_eq!(budget.balance(), 8_000);
-        Deposit::new(Some(budget.clone()), None).settle(Verdict::SUCCESS);
+        Deposit::new(Some(&budget), None).settle(Verdict::SUCCESS);
         assert_eq!(budget.balance(), 8_100);
     }
 

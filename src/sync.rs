@@ -12,7 +12,7 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use std::ops::Deref;
+use std::{cell::Cell, ops::Deref, sync::Arc};
 
 /// Locks for a few field writes; never across an `await`. A poisoned lock is recovered: the
 /// states behind it are consistent after each of their methods, and a panic in one call must
@@ -32,5 +32,78 @@ impl<T> Deref for Padded<T> {
 
     fn deref(&self) -> &T {
         &self.0
+    }
+}
+
+/// Threads that have a lane of their own in what is kept by thread; more share them.
+pub(crate) const LANES: usize = 16;
+
+thread_local! {
+    static LANE: Cell<usize> = const { Cell::new(LANES) };
+}
+
+/// The lane of this thread, below [`LANES`]: in turn, so that a few threads never share one.
+#[inline]
+pub(crate) fn lane() -> usize {
+    // Not loom's: it is no part of any model, and would only multiply the orders.
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    LANE.with(|lane| {
+        if lane.get() == LANES {
+            lane.set(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % LANES);
+        }
+        lane.get()
+    })
+}
+
+/// What many threads share and each call holds: an [`Arc`] whose references are counted in a
+/// place for each lane, so that threads don't contend for one count. (Two threads that do
+/// nothing but count on one word reach a quarter of what they reach apart.)
+pub(crate) struct Spread<T> {
+    lanes: Arc<[Share<T>]>,
+}
+
+/// What one call holds of it.
+pub(crate) struct Share<T> {
+    counted: Arc<Padded<Arc<T>>>,
+}
+
+impl<T> Spread<T> {
+    pub(crate) fn new(shared: Arc<T>) -> Self {
+        let share = |_| Share { counted: Arc::new(Padded(Arc::clone(&shared))) };
+        Self { lanes: (0..LANES).map(share).collect() }
+    }
+
+    /// For one call, on this thread; it may end on another.
+    #[inline]
+    pub(crate) fn share(&self) -> Share<T> {
+        self.lanes[lane()].clone()
+    }
+}
+
+impl<T> Deref for Spread<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.lanes[0]
+    }
+}
+
+impl<T> Deref for Share<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.counted
+    }
+}
+
+impl<T> Clone for Spread<T> {
+    fn clone(&self) -> Self {
+        Self { lanes: Arc::clone(&self.lanes) }
+    }
+}
+
+impl<T> Clone for Share<T> {
+    fn clone(&self) -> Self {
+        Self { counted: Arc::clone(&self.counted) }
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -16,6 +15,7 @@ use crate::{
     classify::{Classify, Marked, Settle, Verdict},
     endpoint::Gate,
     error::BoxError,
+    sync::Share,
 };
 
 pin_project! {
@@ -25,7 +25,7 @@ pin_project! {
         S: Service<C>,
         G: Gate,
     {
-        shared: Arc<Shared<S, G>>,
+        shared: Share<Shared<S, G>>,
         classifier: Cl,
         asked: Asked,
         #[pin]
@@ -53,7 +53,7 @@ where
     G: Gate,
     C: Carrier,
 {
-    pub(super) fn new(shared: Arc<Shared<S, G>>, classifier: Cl, call: C) -> Self {
+    pub(super) fn new(shared: Share<Shared<S, G>>, classifier: Cl, call: C) -> Self {
         let asked = call.words().map(Words::asked).unwrap_or_default();
         let state = State::Picking { call: Some(call), pick: Pick::new() };
         Self { shared, classifier, asked, state }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::{recent::Usual, said::Said, slow_start::SlowStart, standing::Standing};
 use crate::{
     algo::ewma,
-    sync::{AtomicU32, AtomicU64, Ordering, Padded},
+    sync::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// The time unit of all words: 2³² of them are 19 hours. What is older than that looks younger
@@ -55,18 +55,21 @@ const SLOW: f64 = 4.0;
 /// The fourth root of [`SLOW`].
 const SLOW_ROOT: f64 = std::f64::consts::SQRT_2;
 
+/// What a pick reads of an endpoint stands in one cache line, and what a call writes of it is
+/// there too: another thread that has just called it costs this one a single miss.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Load {
+    /// The cost as `f32` seconds in the upper half, the tick of its sample in the lower.
+    sample: AtomicU64,
+    /// How many calls wait for their heads, and the tick since which nothing has come.
+    silence: AtomicU64,
+    in_flight: AtomicU32,
     epoch: Instant,
     /// The share of the decay time that a tick is.
     fading: f64,
-    /// The cost as `f32` seconds in the upper half, the tick of its sample in the lower.
-    sample: Padded<AtomicU64>,
-    /// How many calls wait for their heads, and the tick since which nothing has come.
-    silence: AtomicU64,
     /// What stands against it.
     pub(super) standing: Standing,
-    in_flight: AtomicU32,
     /// What the server said of its own load; none of it before it has said something.
     pub(super) said: Said,
 }
@@ -77,7 +80,7 @@ impl Load {
         let load = Self {
             epoch,
             fading: TICK_SECONDS / decay.as_secs_f64(),
-            sample: Padded(AtomicU64::new(0)),
+            sample: AtomicU64::new(0),
             silence: AtomicU64::new(0),
             standing: Standing::new(),
             in_flight: AtomicU32::new(0),

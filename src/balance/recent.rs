@@ -14,16 +14,10 @@
 use std::time::Duration;
 
 use super::load::{TICKS_A_SECOND, since};
-use crate::{
-    entropy::Entropy,
-    sync::{AtomicBool, AtomicU32, Ordering, Padded},
-};
+use crate::sync::{AtomicBool, AtomicU32, LANES, Ordering, Padded, lane};
 
 /// How many are remembered.
 pub(super) const REMEMBERED: usize = 4;
-
-/// Threads that have memories of their own; more share them.
-const LANES: usize = 16;
 
 /// How fast the averages follow: over so many answers. Of requests whose size is normal with a
 /// deviation as large as the mean, it is known to a seventh.
@@ -85,10 +79,6 @@ impl Usual {
     }
 }
 
-thread_local! {
-    static LANE: usize = Entropy::system().draw() as usize % LANES;
-}
-
 impl Recent {
     pub(super) fn new() -> Self {
         Self {
@@ -99,7 +89,7 @@ impl Recent {
 
     #[inline]
     fn lane(&self) -> &Lane {
-        &self.lanes[LANE.with(|&lane| lane)]
+        &self.lanes[lane()]
     }
 
     /// A good answer has come from this place, after so many seconds.

@@ -30,13 +30,13 @@ use crate::{
     endpoint::{Discover, Endpoint, Gate, MakeEndpoint},
     error::BoxError,
     event::Event,
-    sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock},
+    sync::{AtomicBool, AtomicU64, Mutex, Ordering, Spread, lock},
     time::now,
 };
 
 /// Picks an endpoint for each call. Always ready; cheap to clone.
 pub struct Balance<S, G, Cl> {
-    shared: Arc<Shared<S, G>>,
+    shared: Spread<Shared<S, G>>,
     classifier: Cl,
 }
 
@@ -69,13 +69,13 @@ where
         // once, and one that can't upgrade its `Weak` takes it that the last handle is gone.
         let driver = runtime.spawn(drive(Arc::downgrade(&shared), discover, make, gates));
         shared.driver.get_or_init(|| driver.abort_handle());
-        Ok(Self { shared, classifier })
+        Ok(Self { shared: Spread::new(shared), classifier })
     }
 }
 
 impl<S, G, Cl> Balance<S, G, Cl> {
     /// What its clones share, for who picks from it without its future.
-    pub(crate) const fn shared(&self) -> &Arc<Shared<S, G>> {
+    pub(crate) fn shared(&self) -> &Arc<Shared<S, G>> {
         &self.shared
     }
 }
@@ -98,7 +98,7 @@ impl<S, G: Gate, Cl> Balance<S, G, Cl> {
     /// load. It costs a look at each endpoint, and changes nothing.
     #[must_use]
     pub fn snapshot(&self) -> BalanceSnapshot {
-        let (now, shared) = (now(), &*self.shared);
+        let (now, shared) = (now(), &**self.shared);
         let snapshot = shared.snapshot.load();
         let discovery = lock(&shared.discovery).clone();
         BalanceSnapshot::new(
@@ -113,7 +113,7 @@ impl<S, G: Gate, Cl> Balance<S, G, Cl> {
 
 impl<S, G, Cl: Clone> Clone for Balance<S, G, Cl> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), classifier: self.classifier.clone() }
+        Self { shared: self.shared.clone(), classifier: self.classifier.clone() }
     }
 }
 
@@ -140,7 +140,7 @@ where
     }
 
     fn call(&mut self, call: C) -> Self::Future {
-        BalanceFuture::new(Arc::clone(&self.shared), self.classifier.clone(), call)
+        BalanceFuture::new(self.shared.share(), self.classifier.clone(), call)
     }
 }
 

@@ -29,7 +29,9 @@ use super::{
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// What stands against an endpoint; nothing, mostly, and then it costs a pick one look.
+// In this order: the word is read by every pick, with what stands before it in its load.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Standing {
     /// The level of doubt and whether it is slow at first, and the tick of the last failure that
     /// counted.

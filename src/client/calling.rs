@@ -4,7 +4,6 @@ use std::{
     future::Future,
     ops::ControlFlow,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -27,6 +26,7 @@ use crate::{
     error::BoxError,
     hedge::HedgeFuture,
     retry::{Ongoing, Terms},
+    sync::Share,
     time::{Sleep, now},
     timeout::{Bounded, BoundedBody, Bounds, Http, Limit, Limited, Which},
     trace::Watched,
@@ -44,7 +44,7 @@ pin_project! {
         T: Exchange,
         Cl: Classify<Response<Body>>,
     {
-        shared: Arc<Shared<T, Cl>>,
+        shared: Share<Shared<T, Cl>>,
         #[pin]
         stage: Stage<T, Cl>,
         retrying: Retrying<T, Cl>,
@@ -108,7 +108,7 @@ enum Outcome<K> {
 impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
     #[inline(always)]
     pub(super) fn begun(
-        shared: Arc<Shared<T, Cl>>,
+        shared: Share<Shared<T, Cl>>,
         mut call: Parcel,
         bounds: Bounds,
         watched: Option<Box<Watched>>,
@@ -127,7 +127,7 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
 
     #[cold]
     pub(super) fn failed(
-        shared: Arc<Shared<T, Cl>>,
+        shared: Share<Shared<T, Cl>>,
         mut call: Parcel,
         error: BoxError,
         bounds: Bounds,
@@ -253,7 +253,7 @@ where
     #[inline]
     fn within_span(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
-        let (shared, retrying) = (&**this.shared, this.retrying);
+        let (shared, retrying) = (&***this.shared, this.retrying);
         let mut stage = this.stage;
         let polled =
             this.limited.as_mut().enter(|| stage.as_mut().poll_outcome(retrying, shared, cx));

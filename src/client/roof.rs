@@ -27,6 +27,7 @@ use crate::{
     hedge::Hedge,
     idempotency::{IdempotencyConfig, see_to_key},
     retry,
+    sync::Spread,
     throttle::Throttle,
     time::now,
     timeout::{BoundedBody, Bounds, Elapsed, Which},
@@ -48,7 +49,7 @@ pub(super) struct Target {
 /// [`Words`] come with a [`Call`], or in a request's extensions, where they hold in the place of
 /// the call's.
 pub struct Roof<T, Cl> {
-    shared: Arc<Shared<T, Cl>>,
+    shared: Spread<Shared<T, Cl>>,
 }
 
 /// What all clones share.
@@ -65,7 +66,7 @@ pub(super) struct Shared<T, Cl> {
 
 impl<T, Cl> Roof<T, Cl> {
     pub(super) fn new(shared: Shared<T, Cl>) -> Self {
-        Self { shared: Arc::new(shared) }
+        Self { shared: Spread::new(Arc::new(shared)) }
     }
 
     pub(super) fn shared(&self) -> &Shared<T, Cl> {
@@ -93,7 +94,7 @@ impl<T, Cl> Roof<T, Cl> {
 
 impl<T, Cl> Clone for Roof<T, Cl> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: self.shared.clone() }
     }
 }
 
@@ -133,7 +134,7 @@ serve!(Call<Request<B>>, |call: Call<_>| Parcel::new(call.request, call.words));
 impl<T: Exchange, Cl: Classify<Response<Body>>> Roof<T, Cl> {
     #[inline]
     pub(super) fn begin(&self, mut call: Parcel) -> CallFuture<T, Cl> {
-        let shared = &*self.shared;
+        let shared = self.shared.share();
         let words = call.words_mut();
         if shared.target.collects && words.body == BodyMode::Timely {
             words.body = BodyMode::Collected;
@@ -163,10 +164,8 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Roof<T, Cl> {
             Err(Elapsed::not_begun(Which::Total).into())
         };
         match begun {
-            Ok(()) => CallFuture::begun(Arc::clone(&self.shared), call, bounds, watched),
-            Err(error) => {
-                CallFuture::failed(Arc::clone(&self.shared), call, error, bounds, watched)
-            }
+            Ok(()) => CallFuture::begun(shared, call, bounds, watched),
+            Err(error) => CallFuture::failed(shared, call, error, bounds, watched),
         }
     }
 }

@@ -60,7 +60,7 @@ impl<Cl> Rules<Cl> {
 
     /// What the success of a first try pays in.
     pub(crate) fn deposit(&self) -> Deposit {
-        Deposit::new(self.config.budget.clone(), None)
+        Deposit::new(self.config.budget.as_ref(), None)
     }
 
     /// A good answer has come to an attempt that began then. Only some are looked at.

@@ -367,7 +367,7 @@ where
         Cl: Classify<T, Guarded<Deposit> = K>,
     {
         let Ended { last: Last { result, verdict }, reason } = ended;
-        let mut deposit = Deposit::new(rules.config.budget.clone(), self.withdrawal.take());
+        let mut deposit = Deposit::new(rules.config.budget.as_ref(), self.withdrawal.take());
         let attempts =
             (!self.history.is_empty()).then(|| Attempts::new(std::mem::take(&mut self.history)));
         match result {
