@@ -129,9 +129,9 @@ struct DoorState {
 }
 
 impl Door {
-    fn permit(&self) -> Permit {
+    fn ticket(&self) -> Ticket {
         self.0.held.fetch_add(1, SeqCst);
-        Permit { door: self.clone(), settled: false }
+        Ticket { door: self.clone() }
     }
 
     fn held(&self) -> u32 {
@@ -143,44 +143,40 @@ impl Door {
     }
 }
 
-struct Permit {
+struct Ticket {
     door: Door,
-    settled: bool,
 }
 
-impl Settle for Permit {
-    fn settle(&mut self, verdict: Verdict) {
-        assert!(!self.settled, "settled twice");
-        self.settled = true;
-        lock(&self.door.0.settled).push(verdict);
-    }
-}
-
-impl Drop for Permit {
+impl Drop for Ticket {
     fn drop(&mut self) {
         self.door.0.held.fetch_sub(1, SeqCst);
     }
 }
 
 impl Gate for Door {
-    type Permit = Permit;
+    type Ticket = Ticket;
 
     fn is_open(&self, _: Instant) -> bool {
         !self.0.closed.load(SeqCst)
     }
 
-    fn admit(&self, _: Instant, _: Asked) -> Result<Permit, Refusal> {
+    fn admit(&self, _: Instant) -> Result<Ticket, Refusal> {
         self.0.asked.fetch_add(1, SeqCst);
         if self.0.closed.load(SeqCst) || self.0.lies.load(SeqCst) {
             return Err(Refusal::indefinite());
         }
         self.0.admitted.fetch_add(1, SeqCst);
-        Ok(self.permit())
+        Ok(self.ticket())
     }
 
-    fn admit_anyway(&self, _: Instant, _: Asked) -> Permit {
+    fn admit_anyway(&self, _: Instant) -> Ticket {
         self.0.anyway.fetch_add(1, SeqCst);
-        self.permit()
+        self.ticket()
+    }
+
+    fn settle(&self, ticket: Ticket, verdict: Verdict, _: Instant, _: Instant) {
+        assert!(Arc::ptr_eq(&ticket.door.0, &self.0), "a ticket of another gate");
+        lock(&self.0.settled).push(verdict);
     }
 
     fn found_healthy(&self, _: Instant) {
@@ -786,7 +782,7 @@ async fn a_call_dropped_while_its_endpoint_gets_ready_gives_all_back_and_was_not
         assert_eq!(trail.sent(), Sent::No);
     }
     assert_eq!((bench.doors.at(1).held(), bench.in_flight()), (0, 0));
-    assert_eq!((bench.hits.total(), bench.doors.at(1).settled().len()), (0, 0));
+    assert_eq!((bench.hits.total(), bench.doors.at(1).settled()), (0, vec![Blame::Caller]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -804,7 +800,7 @@ async fn a_call_dropped_in_flight_gives_all_back_and_blames_nobody() {
         assert_eq!(trail.stage(), Stage::HandedOver);
     }
     assert_eq!((bench.doors.at(1).held(), bench.in_flight()), (0, 0));
-    assert!(bench.doors.at(1).settled().is_empty());
+    assert_eq!(bench.doors.at(1).settled(), [Blame::Caller]);
     assert!(!bench.status(1).doubted);
 }
 

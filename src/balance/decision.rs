@@ -18,8 +18,8 @@ use crate::{
 /// A service that nobody calls.
 type Nothing = fn(&Endpoint);
 
-/// The endpoint that was picked, and its gate's permit.
-pub(crate) type Admitted<G> = (Arc<Node<(), G>>, <G as Gate>::Permit);
+/// The endpoint that was picked, and its gate's ticket.
+pub(crate) type Admitted<G> = (Arc<Node<(), G>>, <G as Gate>::Ticket);
 
 /// One balancer's decisions.
 pub(crate) struct Decision<G, N> {
@@ -41,7 +41,7 @@ impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
         }
     }
 
-    /// The endpoint of one attempt and its gate's permit; none if there is none to be had now.
+    /// The endpoint of one attempt and its gate's ticket; none if there is none to be had now.
     pub(crate) fn pick(&mut self, words: &Words, now: Instant) -> Option<Admitted<G>> {
         let due = self.roster.due().is_some_and(|at| at <= now);
         if due || self.shared.alarm.is_raised() {
@@ -51,7 +51,7 @@ impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
         }
         let snapshot = self.shared.snapshot.load();
         match Search::of(Some(words)).find(&mut None, &self.shared, &snapshot, now) {
-            Found::Admitted(node, permit, _) => Some((node, permit)),
+            Found::Admitted(node, ticket, _) => Some((node, ticket)),
             Found::Wait(_) | Found::Nobody(_) => None,
         }
     }

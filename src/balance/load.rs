@@ -167,9 +167,8 @@ impl Load {
     }
 
     /// A call begins: it is in flight, and waits for its head.
-    pub(super) fn begin(&self, now: Instant) {
+    pub(super) fn begin(&self, tick: u32) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let tick = self.tick(now);
         update(&self.silence, |awaited, since| {
             Some((awaited.saturating_add(1), if awaited == 0 { tick } else { since }))
         });
@@ -277,11 +276,16 @@ impl Load {
     /// The time of the words. It is the same for all endpoints of a balancer.
     #[inline]
     pub(super) fn tick(&self, now: Instant) -> u32 {
-        let since = now.saturating_duration_since(self.epoch);
-        let part = u64::from(since.subsec_nanos() / (TICK_MICROS * 1000));
-        // The low bits on purpose: see `TICK_MICROS`.
-        since.as_secs().wrapping_mul(TICKS_A_SECOND).wrapping_add(part) as u32
+        tick(now.saturating_duration_since(self.epoch))
     }
+}
+
+/// The time of the words, so long after their epoch.
+#[inline]
+pub(super) fn tick(since: Duration) -> u32 {
+    let part = u64::from(since.subsec_nanos() / (TICK_MICROS * 1000));
+    // The low bits on purpose: see `TICK_MICROS`.
+    since.as_secs().wrapping_mul(TICKS_A_SECOND).wrapping_add(part) as u32
 }
 
 /// What an answer takes, of which less is known the longer the last one is ago: then it is what is
@@ -351,7 +355,7 @@ mod tests {
         let now = crate::time::now();
         let load = Load::new(now, TAU, Some(0.010), now);
         let idle = load.get(now);
-        load.begin(now);
+        load.begin(load.tick(now));
         assert!((load.get(now) / idle - 2.0).abs() < 1e-9);
         load.end();
         assert_eq!(load.get(now), idle);
@@ -411,8 +415,8 @@ mod tests {
     fn silence_is_slow_while_somebody_waits() {
         let now = crate::time::now();
         let load = Load::new(now, TAU, Some(0.005), now);
-        load.begin(now);
-        load.begin(now + 50 * MS);
+        load.begin(load.tick(now));
+        load.begin(load.tick(now + 50 * MS));
         assert!((load.get(now + 100 * MS) - 0.3).abs() < 1e-3);
         load.heard(now + 100 * MS);
         assert!(load.get(now + 101 * MS) < 0.02);
@@ -447,7 +451,7 @@ mod tests {
         now += 200 * MS;
         for on_probation in [true, true, false] {
             assert!(!load.is_doubted(now));
-            load.begin(now);
+            load.begin(load.tick(now));
             assert_eq!(load.is_doubted(now), on_probation);
             load.heard(now + MS);
             load.succeeded(now);

@@ -118,8 +118,9 @@ impl<S, G> Node<S, G> {
     }
 
     /// A call that was admitted begins.
+    #[cfg(feature = "testing")]
     pub(crate) fn begin(&self, now: Instant) {
-        self.load.begin(now);
+        self.load.begin(self.load.tick(now));
     }
 
     /// Its head, or an error, has come.
@@ -229,10 +230,11 @@ impl Sign {
 }
 
 /// What a call holds of its endpoint until its response has been read: a place in flight and
-/// the gate's permit.
+/// the gate's ticket.
 pub struct Held<S, G: Gate> {
     node: Arc<Node<S, G>>,
-    permit: G::Permit,
+    /// None once it is settled.
+    ticket: Option<G::Ticket>,
     deadline: Option<Instant>,
     began: Instant,
     /// None while nothing has come.
@@ -242,12 +244,12 @@ pub struct Held<S, G: Gate> {
 impl<S, G: Gate> Held<S, G> {
     pub(super) fn new(
         node: Arc<Node<S, G>>,
-        permit: G::Permit,
+        ticket: G::Ticket,
         asked: Asked,
-        began: Instant,
+        (began, tick): (Instant, u32),
     ) -> Self {
-        node.begin(began);
-        Self { node, permit, deadline: asked.deadline, began, answered: None }
+        node.load.begin(tick);
+        Self { node, ticket: Some(ticket), deadline: asked.deadline, began, answered: None }
     }
 
     pub(crate) fn node(&self) -> &Node<S, G> {
@@ -267,16 +269,27 @@ impl<S, G: Gate> Held<S, G> {
         verdict: Verdict,
         report: impl FnOnce() -> Option<LoadReport>,
     ) {
-        self.permit.answered(verdict);
-        self.answered = Some(Origin::Answer);
-        self.node.answered(verdict, report, self.began, now());
+        self.heard(Origin::Answer, verdict, report);
     }
 
     /// There will be no answer.
     pub(super) fn failed(&mut self, verdict: Verdict) {
-        self.permit.answered(verdict);
-        self.answered = Some(Origin::Local);
-        self.node.answered(verdict, || None, self.began, now());
+        self.heard(Origin::Local, verdict, || None);
+    }
+
+    #[inline]
+    fn heard(
+        &mut self,
+        origin: Origin,
+        verdict: Verdict,
+        report: impl FnOnce() -> Option<LoadReport>,
+    ) {
+        let now = now();
+        if let Some(ticket) = &mut self.ticket {
+            self.node.gate.answered(ticket, self.began, now);
+        }
+        self.answered = Some(origin);
+        self.node.answered(verdict, report, self.began, now);
     }
 }
 
@@ -284,7 +297,9 @@ impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
         let origin = self.answered.unwrap_or(Origin::Local);
         self.node.settled_by(verdict, origin, self.began, now);
-        self.permit.settle(verdict);
+        if let Some(ticket) = self.ticket.take() {
+            self.node.gate.settle(ticket, verdict, self.began, now());
+        }
     }
 
     fn report(&mut self, report: LoadReport) {
@@ -304,6 +319,11 @@ impl<S, G: Gate> Drop for Held<S, G> {
         self.node.end();
         if self.answered.is_none() {
             self.node.given_up(self.deadline, self.began, now());
+        }
+        if let Some(ticket) = self.ticket.take() {
+            let now = now();
+            let verdict = Asked::dropped_at(self.deadline, now);
+            self.node.gate.settle(ticket, verdict, self.began, now);
         }
     }
 }

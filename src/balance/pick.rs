@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     error::NoEndpoint,
+    load::tick,
     node::{Held, Node},
     service::Shared,
     snapshot::{Choice, Snapshot, Wanted},
@@ -53,8 +54,8 @@ impl<S, G: Gate> Pick<S, G> {
             mark_unsent();
             let snapshot = shared.snapshot.load();
             match search.find(&mut self.began, shared, &snapshot, now()) {
-                Found::Admitted(node, permit, now) => {
-                    let held = Held::new(node, permit, search.asked, now);
+                Found::Admitted(node, ticket, begun) => {
+                    let held = Held::new(node, ticket, search.asked, begun);
                     return Poll::Ready(Ok(held));
                 }
                 Found::Nobody(error) => return Poll::Ready(Err(error)),
@@ -124,8 +125,8 @@ pub(super) struct Search<'a> {
 
 /// What came of a search.
 pub(super) enum Found<S, G: Gate> {
-    /// This one, and since when.
-    Admitted(Arc<Node<S, G>>, G::Permit, Instant),
+    /// This one, and since when, in the loads' own time as well.
+    Admitted(Arc<Node<S, G>>, G::Ticket, (Instant, u32)),
     Wait(Instant),
     Nobody(NoEndpoint),
 }
@@ -170,17 +171,19 @@ impl<'a> Search<'a> {
         // While first checks are under way nobody knows how few are fit: it is too early for
         // panic, which would call those that have not even been asked.
         let early = snapshot.awaited && now < limit();
-        let mut panic = !early && shared.in_panic(snapshot, now, false);
+        let since = now.saturating_duration_since(shared.epoch);
+        let begun = (now, tick(since));
+        let mut panic = !early && shared.in_panic(snapshot, now, since, false);
         if panic && shared.config.fails_in_panic {
             return nobody(snapshot);
         }
         loop {
             let draw = || shared.config.entropy.draw();
-            match snapshot.choose(self.wanted, &shared.recent, refused.keys(), panic, now, draw) {
-                Choice::Node(node) => match self.admit(node, panic, now) {
+            match snapshot.choose(self.wanted, &shared.recent, refused.keys(), panic, begun, draw) {
+                Choice::Node(node) => match self.admit(node, panic, begun) {
                     Some(admitted) => return admitted,
                     None if refused.insert(node.key) => {}
-                    None => match self.ask_all(shared, snapshot, now) {
+                    None => match self.ask_all(shared, snapshot, begun) {
                         Some(admitted) => return admitted,
                         None if shared.may_panic() && !shared.config.fails_in_panic => panic = true,
                         None => return nobody(snapshot),
@@ -193,7 +196,7 @@ impl<'a> Search<'a> {
                 Choice::Nobody
                     if !panic
                         && (refused.is_some() && shared.may_panic()
-                            || shared.in_panic(snapshot, now, true)) =>
+                            || shared.in_panic(snapshot, now, since, true)) =>
                 {
                     if shared.config.fails_in_panic {
                         return nobody(snapshot);
@@ -211,25 +214,22 @@ impl<'a> Search<'a> {
         &self,
         shared: &Shared<S, G>,
         snapshot: &Snapshot<S, G>,
-        now: Instant,
+        begun: (Instant, u32),
     ) -> Option<Found<S, G>> {
         let start = shared.config.entropy.draw();
-        snapshot.in_turn(start, now).find_map(|node| self.admit(node, false, now))
+        snapshot.in_turn(start, begun.0).find_map(|node| self.admit(node, false, begun))
     }
 
     fn admit<S, G: Gate>(
         &self,
         node: &Arc<Node<S, G>>,
         panic: bool,
-        now: Instant,
+        begun: (Instant, u32),
     ) -> Option<Found<S, G>> {
-        let permit = if panic {
-            node.gate.admit_anyway(now, self.asked)
-        } else {
-            node.gate.admit(now, self.asked).ok()?
-        };
+        let (now, _) = begun;
+        let ticket = if panic { node.gate.admit_anyway(now) } else { node.gate.admit(now).ok()? };
         mark_target(node.target());
-        Some(Found::Admitted(Arc::clone(node), permit, now))
+        Some(Found::Admitted(Arc::clone(node), ticket, begun))
     }
 
     /// All that may be called asked to be left alone: wait for the first, if there is time, and

@@ -229,10 +229,16 @@ impl<S, G: Gate> Shared<S, G> {
         self.config.panic_threshold > 0.0
     }
 
-    /// Whether too few endpoints may be called, so that all (or none) of them are. Counted anew when it
-    /// is due, or `at_once`, since nobody was found.
-    pub(super) fn in_panic(&self, snapshot: &Snapshot<S, G>, now: Instant, at_once: bool) -> bool {
-        let elapsed = now.saturating_duration_since(self.epoch).as_nanos() as u64;
+    /// Whether too few endpoints may be called, so that all (or none) of them are, at `now`, which is
+    /// so long `since` the epoch. Counted anew when it is due, or `at_once`, since nobody was found.
+    pub(super) fn in_panic(
+        &self,
+        snapshot: &Snapshot<S, G>,
+        now: Instant,
+        since: Duration,
+        at_once: bool,
+    ) -> bool {
+        let elapsed = since.as_nanos() as u64;
         // Relaxed: two calls that both count come to the same.
         if !at_once && elapsed < self.panic_due.load(Ordering::Relaxed) {
             return self.panic.load(Ordering::Relaxed);

@@ -98,12 +98,10 @@ impl<S, G: Gate> Snapshot<S, G> {
         recent: &Recent,
         refused: &[Option<EndpointKey>],
         panic: bool,
-        now: Instant,
+        (now, tick): (Instant, u32),
         draw: impl Fn() -> u64,
     ) -> Choice<'_, S, G> {
         let members = &self.members;
-        // One look at the clock of the loads serves for all of them.
-        let tick = members.first().map_or(0, |member| member.node.load.tick(now));
         let (usual, untried) = (recent.latency(), true);
         let mut tier =
             Tier { members, wanted, recent, usual, refused, panic, untried, now, tick, draw };

@@ -47,7 +47,7 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let (Some(head), Some(mut guard)) = (this.open.take(), this.guard.take()) {
+            if let (Some(head), Some(guard)) = (this.open.take(), this.guard) {
                 guard.settle(verdict_on_drop(head));
             }
         }
@@ -62,10 +62,12 @@ pub(crate) fn verdict_on_drop(given_up: Verdict) -> Verdict {
 
 /// The body is over: settles what is open, and lets the guard go.
 fn finish<G: Settle>(open: &mut Option<Verdict>, guard: &mut Option<G>, broken: bool) {
-    let Some(mut guard) = guard.take() else { return };
-    if let Some(head) = open.take() {
+    let (open, held) = (open.take(), guard);
+    // Where it is: it is large.
+    if let (Some(head), Some(guard)) = (open, &mut *held) {
         guard.settle(if broken { BROKEN_OFF } else { head });
     }
+    *held = None;
 }
 
 impl<B: Body, G: Settle> Guarded<B, G> {

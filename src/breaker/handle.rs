@@ -182,6 +182,16 @@ impl Breaker {
         Watch::new(told, WeakBreaker(Arc::downgrade(&self.shared)))
     }
 
+    /// Admits one call, as of `now`. Its permit, dropped without a verdict, takes along what was
+    /// [`Asked`]: so it can tell a call that its caller gave up from one that the deadline cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] while it is open, or has let through as many calls as it may.
+    pub fn admit(&self, now: Instant, asked: Asked) -> Result<Permit, Refusal> {
+        self.enter(asked, || now)
+    }
+
     /// Admits a call. While the breaker is closed and out of its ramp this is one atomic load,
     /// for admitting changes nothing then; the clock is not read.
     pub(crate) fn enter(
@@ -290,22 +300,34 @@ impl fmt::Debug for Breaker {
 }
 
 impl Gate for Breaker {
-    type Permit = Permit;
+    type Ticket = Ticket;
 
     fn is_open(&self, now: Instant) -> bool {
         self.shared.mirror.is_open(|| now)
     }
 
-    fn admit(&self, now: Instant, asked: Asked) -> Result<Permit, Refusal> {
-        self.enter(asked, || now)
+    fn admit(&self, now: Instant) -> Result<Ticket, Refusal> {
+        match self.shared.mirror.admit() {
+            Some(ticket) => Ok(ticket),
+            None => self.change(|circuit, draw| circuit.admit(now, draw)),
+        }
     }
 
-    fn admit_anyway(&self, now: Instant, asked: Asked) -> Permit {
-        if let Some(ticket) = self.shared.mirror.admit() {
-            return self.permit(ticket, asked, || now);
+    fn admit_anyway(&self, now: Instant) -> Ticket {
+        let steady = self.shared.mirror.admit();
+        steady.unwrap_or_else(|| self.change(|circuit, draw| circuit.admit_anyway(now, draw)))
+    }
+
+    /// What takes long from here on may well be who reads it.
+    fn answered(&self, ticket: &mut Ticket, began: Instant, now: Instant) {
+        if self.shared.timed {
+            ticket.took(now.saturating_duration_since(began));
         }
-        let ticket = self.change(|circuit, draw| circuit.admit_anyway(now, draw));
-        self.permit(ticket, asked, || now)
+    }
+
+    fn settle(&self, mut ticket: Ticket, verdict: Verdict, began: Instant, now: Instant) {
+        Gate::answered(self, &mut ticket, began, now);
+        self.change(|circuit, draw| circuit.record(ticket, verdict, now, draw));
     }
 
     fn found_healthy(&self, now: Instant) {

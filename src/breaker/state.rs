@@ -94,19 +94,28 @@ impl State {
 pub struct Ticket {
     generation: u64,
     kind: Kind,
-    took: Option<Duration>,
+    /// In nanoseconds, of which 584 years fit; [`UNTOLD`] until it is said.
+    took: u64,
 }
+
+const UNTOLD: u64 = u64::MAX;
 
 impl Ticket {
     /// How long the call took, for a circuit that [minds slow calls](BreakerConfig::slow_calls).
     /// To be said before it is recorded; the first word holds.
     pub fn took(&mut self, took: Duration) {
-        self.took.get_or_insert(took);
+        if self.took == UNTOLD {
+            self.took = u64::try_from(took.as_nanos()).unwrap_or(UNTOLD - 1);
+        }
+    }
+
+    fn has_taken(&self) -> Option<Duration> {
+        (self.took != UNTOLD).then_some(Duration::from_nanos(self.took))
     }
 
     /// A ticket for a call in a generation that [`Circuit::steady`] gave.
     pub(super) fn steady(generation: u64) -> Option<Self> {
-        (generation != 0).then_some(Self { generation, kind: Kind::Call, took: None })
+        (generation != 0).then_some(Self { generation, kind: Kind::Call, took: UNTOLD })
     }
 }
 
@@ -114,7 +123,7 @@ impl Ticket {
 enum Kind {
     Call,
     Probe {
-        slot: usize,
+        slot: u8,
     },
     /// Let through an open circuit, since there was nowhere else to go.
     Bystander,
@@ -172,7 +181,7 @@ impl Circuit {
                 match free_slot(slots, *succeeded, self.rules.probes) {
                     Some(slot) => {
                         slots[slot] = Some(now + self.rules.probe_timeout);
-                        Kind::Probe { slot }
+                        Kind::Probe { slot: slot as u8 }
                     }
                     None => return Err(Refusal::until(self.ask_again(now), now)),
                 }
@@ -210,12 +219,14 @@ impl Circuit {
         }
         let weight = Weight::of(verdict);
         let rule = self.rules.slow;
-        let is_slow = rule.zip(ticket.took).is_some_and(|(rule, took)| took > rule.longer_than);
+        let is_slow =
+            rule.zip(ticket.has_taken()).is_some_and(|(rule, took)| took > rule.longer_than);
         match (ticket.kind, &mut self.phase) {
             (Kind::Call, Phase::Closed { .. }) => self.count(weight, is_slow, now, draw),
             (Kind::Probe { slot }, Phase::HalfOpen { slots, succeeded, slow }) => {
-                debug_assert!(slots[slot].is_some(), "a slot has one ticket");
-                slots[slot] = None;
+                let slot = &mut slots[usize::from(slot)];
+                debug_assert!(slot.is_some(), "a slot has one ticket");
+                *slot = None;
                 match weight {
                     Weight::Success => {
                         *succeeded += 1;
@@ -379,7 +390,7 @@ impl Circuit {
     }
 
     const fn ticket(&self, kind: Kind) -> Ticket {
-        Ticket { generation: self.generation, kind, took: None }
+        Ticket { generation: self.generation, kind, took: UNTOLD }
     }
 
     /// Counts a call that a closed circuit admitted, and opens it where that is one too many.

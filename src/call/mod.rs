@@ -23,7 +23,10 @@ mod words;
 pub(crate) use self::replay::is_repeatable;
 pub(crate) use self::{
     carrier::OF_HTTP,
-    trail::{apart, current_expiry, is_expired, mark_not_waking, mark_sent_before},
+    trail::{
+        apart, current_expiry, current_sent, expire_at, is_expired, is_waking, mark_not_waking,
+        mark_sent_before, mark_waking,
+    },
 };
 pub use self::{
     carrier::{Call, Carrier, HttpHead},

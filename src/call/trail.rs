@@ -38,6 +38,13 @@ struct Marks {
 impl Marks {
     const NONE: Self =
         Self { stage: Stage::Unknown, sent_before: false, target: false, wakes: false };
+
+    const fn sent(self) -> Sent {
+        match self.stage {
+            Stage::Unsent if !self.sent_before => Sent::No,
+            _ => Sent::Maybe,
+        }
+    }
 }
 
 /// How far a request has come.
@@ -107,6 +114,7 @@ impl Trail {
     fn leave(&mut self, (marks, expires): (Marks, Option<Instant>)) {
         CURRENT.with(|slot| {
             let inner = slot.marks.get();
+            self.expires = slot.expires.get();
             self.marks = Marks { target: false, wakes: false, ..inner };
             self.wakes = inner.wakes;
             if inner.target {
@@ -131,12 +139,9 @@ impl Trail {
         self.wakes
     }
 
-    /// Tells the layers above of a timer that this trail's layer has armed for `at`.
-    pub(crate) fn mark_waking(&self, at: Instant) {
-        // What expires later than `at` is at least one layer above.
-        if self.expires.is_some_and(|expires| at <= expires) {
-            update(|marks| marks.wakes = true);
-        }
+    /// The same, for an attempt of which nothing has been sent.
+    pub(crate) const fn unsent(self) -> Self {
+        Self { marks: Marks { stage: Stage::Unsent, ..self.marks }, ..self }
     }
 
     /// How far the latest attempt has come.
@@ -154,10 +159,7 @@ impl Trail {
     /// Whether the request may have been carried out, if it is given up now.
     #[must_use]
     pub const fn sent(&self) -> Sent {
-        match self.marks.stage {
-            Stage::Unsent if !self.marks.sent_before => Sent::No,
-            _ => Sent::Maybe,
-        }
+        self.marks.sent()
     }
 }
 
@@ -198,10 +200,38 @@ pub(crate) fn mark_sent_before() {
     update(|marks| marks.sent_before = true);
 }
 
+/// Tells the layers above of a timer that is armed for `at`, if it wakes them in time.
+pub(crate) fn mark_waking(at: Instant) {
+    CURRENT.with(|slot| {
+        if slot.expires.get().is_none_or(|expires| at <= expires) {
+            slot.marks.set(Marks { wakes: true, ..slot.marks.get() });
+        }
+    });
+}
+
 /// A timer that was marked is armed no more. Whoever has relied on it has not returned yet, or
 /// is woken by it after all: who drops it does so in a poll.
 pub(crate) fn mark_not_waking() {
     update(|marks| marks.wakes = false);
+}
+
+/// Whether a timer beneath was marked, as seen from within the trail that was entered last.
+#[inline]
+pub(crate) fn is_waking() -> bool {
+    CURRENT.with(|slot| slot.marks.get().wakes)
+}
+
+/// Whether what the trail that was entered last follows may have been carried out, if it is
+/// given up now.
+pub(crate) fn current_sent() -> Sent {
+    CURRENT.with(|slot| slot.marks.get().sent())
+}
+
+/// The attempt will be dropped at this time, if that is sooner than was known: from now on, for
+/// as long as the trail lasts that was entered last.
+#[inline]
+pub(crate) fn expire_at(expires: Instant) {
+    CURRENT.with(|slot| slot.expires.set(earlier(Some(expires), slot.expires.get())));
 }
 
 /// When the attempt that is being polled will be dropped by a timeout above it.

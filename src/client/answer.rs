@@ -17,13 +17,6 @@ use crate::{
     endpoint::LoadReport,
 };
 
-/// The head of a response, and what it means.
-#[derive(Debug)]
-pub(super) struct Head {
-    pub(super) response: Response<Body>,
-    pub(super) verdict: Verdict,
-}
-
 /// The response of an attempt, and what is held until it has been read: apart from each other, so
 /// that the response is wrapped once, where it leaves the stack, and not by each part on its way.
 #[derive(Debug)]
@@ -42,17 +35,43 @@ impl<T> Answer<T> {
 /// and the permits of what judges the service as a whole.
 #[derive(Debug)]
 pub struct AttemptGuard<T> {
-    held: Held<T, Breaker>,
-    permits: ServicePermits,
+    /// None until an endpoint was picked.
+    pub(super) held: Option<Held<T, Breaker>>,
+    pub(super) permits: ServicePermits,
     // The head's verdict, until it is settled.
     open: Option<Verdict>,
 }
 
 impl<T> AttemptGuard<T> {
-    /// What is held of an attempt whose head says `head`. One that says no has been settled.
-    #[inline(always)]
-    pub(super) fn new(head: Verdict, held: Held<T, Breaker>, permits: ServicePermits) -> Self {
-        Self { held, permits, open: if head.is_success() { Some(head) } else { None } }
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self { held: None, permits: ServicePermits::NONE, open: None }
+    }
+
+    /// The head has come. One that says no has decided: all that is held is told at once.
+    #[inline]
+    pub(super) fn answered(&mut self, head: Verdict, report: impl FnOnce() -> Option<LoadReport>) {
+        if let Some(held) = &mut self.held {
+            held.answered(head, report);
+        }
+        self.permits.answered(head);
+        if head.is_success() {
+            self.open = Some(head);
+        } else {
+            self.tell(head);
+        }
+    }
+
+    /// What is held, for who settles it himself.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new())
+    }
+
+    fn tell(&mut self, verdict: Verdict) {
+        if let Some(held) = &mut self.held {
+            held.settle(verdict);
+        }
+        self.permits.settle(verdict);
     }
 }
 
@@ -60,13 +79,14 @@ impl<T> Settle for AttemptGuard<T> {
     /// Once: who wraps a response whose head decided tells again what was told.
     fn settle(&mut self, verdict: Verdict) {
         if self.open.take().is_some() {
-            self.held.settle(verdict);
-            self.permits.settle(verdict);
+            self.tell(verdict);
         }
     }
 
     fn report(&mut self, report: LoadReport) {
-        self.held.report(report);
+        if let Some(held) = &mut self.held {
+            held.report(report);
+        }
     }
 }
 

@@ -15,14 +15,14 @@ use tracing::Span;
 
 use super::{
     Exchange, Parcel,
-    answer::{Answer, AttemptGuard, Head},
+    answer::{Answer, AttemptGuard},
     run::Run,
 };
 use crate::{
-    balance::{Balance, Held, Pick, failed},
+    balance::{Balance, Pick, failed},
     body::Body,
     breaker::{self, Breaker},
-    call::Asked,
+    call::{Asked, current_sent, expire_at, is_waking},
     classify::{Classify, HttpClassifier, Settle, Verdict},
     collect::CollectConfig,
     entropy::Entropy,
@@ -30,7 +30,7 @@ use crate::{
     limit::{self, Entry, Limit},
     throttle::{self, Throttle},
     time::now,
-    timeout::{DeadlineHeader, Elapsed, Limited, Which, expiry},
+    timeout::{DeadlineHeader, Elapsed, Timer, Which, expiry},
     trace::{TraceConfig, Watched},
 };
 
@@ -87,11 +87,19 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Service<Parcel> for Attempts<T, 
 }
 
 /// The permits of the service's throttle, limit and breaker, where there are any.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServicePermits {
     throttle: Option<throttle::Permit>,
     place: Option<limit::Permit>,
     breaker: Option<breaker::Permit>,
+}
+
+impl ServicePermits {
+    pub(super) const NONE: Self = Self { throttle: None, place: None, breaker: None };
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::NONE)
+    }
 }
 
 impl Settle for ServicePermits {
@@ -126,8 +134,8 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Future for AttemptFuture<T, Cl> 
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Head { response, verdict } = ready!(this.attempt.as_mut().poll_head(this.shared, cx))?;
-        Poll::Ready(Ok(Answer::new(response, this.attempt.guard(verdict))))
+        ready!(this.attempt.as_mut().poll_head(this.shared, cx))?;
+        Poll::Ready(Ok(this.attempt.answer()))
     }
 }
 
@@ -146,14 +154,14 @@ pin_project! {
         watched: Option<Box<Watched>>,
         #[pin]
         run: Run<T, T::Future, T::Body>,
+        // Of the endpoint's time, once there is one.
         #[pin]
-        limited: Option<Limited>,
+        timer: Option<Timer>,
         // Its way into the service's limit, if there is one.
         entry: Entry,
         pick: Pick<T, Breaker>,
         // Dropped after what runs, so that it is over when its place is given back.
-        held: Option<Held<T, Breaker>>,
-        permits: ServicePermits,
+        guard: AttemptGuard<T>,
     }
 
     impl<T> PinnedDrop for Attempt<T>
@@ -167,7 +175,7 @@ pin_project! {
                 // What is reported while it is dropped belongs to its span.
                 let _entered = watched.enter();
                 this.run.stop();
-                drop((this.held.take(), std::mem::take(this.permits)));
+                drop(this.guard.take());
             }
         }
     }
@@ -180,22 +188,22 @@ impl<T: Exchange> Attempt<T> {
             asked: call.words().asked(),
             begun: false,
             watched: None,
-            permits: ServicePermits::default(),
             entry: Entry::default(),
             pick: Pick::new(),
-            held: None,
-            limited: None,
+            guard: AttemptGuard::new(),
+            timer: None,
             run: Run::new(call),
         }
     }
 
-    /// The head of the response. When it has come, [`guard`](Self::guard) has to be asked.
+    /// The verdict on the head of the response. When it has come, the response is to be
+    /// [taken](Self::take). Polled within a trail of this attempt's own.
     #[inline]
     pub(super) fn poll_head<Cl: Classify<Response<Body>>>(
         mut self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, BoxError>> {
+    ) -> Poll<Result<Verdict, BoxError>> {
         // The span above the service's breaker: a refusal is an attempt that one can see.
         if !self.begun {
             let this = self.as_mut().project();
@@ -210,12 +218,17 @@ impl<T: Exchange> Attempt<T> {
         }
     }
 
-    /// What is held until the response has been read whose head came last.
+    /// The response whose head came last, and what is held until it has been read.
     #[inline(always)]
-    pub(super) fn guard(self: Pin<&mut Self>, head: Verdict) -> AttemptGuard<T> {
+    pub(super) fn take(self: Pin<&mut Self>) -> (Response<Body>, AttemptGuard<T>) {
         let this = self.project();
-        let held = this.held.take().expect("it answered");
-        AttemptGuard::new(head, held, std::mem::take(this.permits))
+        (this.run.take_response(), this.guard.take())
+    }
+
+    /// Both in one.
+    pub(super) fn answer(self: Pin<&mut Self>) -> Answer<T> {
+        let (response, guard) = self.take();
+        Answer::new(response, guard)
     }
 
     #[cold]
@@ -223,14 +236,16 @@ impl<T: Exchange> Attempt<T> {
         mut self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, BoxError>> {
+    ) -> Poll<Result<Verdict, BoxError>> {
         let span = self.watched.as_deref().map(Watched::span);
         let _entered = span.as_ref().map(Span::enter);
         let polled = self.as_mut().within_span(shared, cx);
         if let Poll::Ready(outcome) = &polled {
             // Ended here and not by whoever drops this future, who may keep it.
-            if let Some(watched) = self.project().watched.take() {
-                let outcome = outcome.as_ref().map(|head| &head.response);
+            let this = self.project();
+            if let Some(watched) = this.watched.take() {
+                let run = &*this.run;
+                let outcome = outcome.as_ref().map(|_| run.response());
                 watched.record(outcome.map_err(|error| &**error as _));
             }
         }
@@ -242,47 +257,41 @@ impl<T: Exchange> Attempt<T> {
         mut self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Head, BoxError>> {
-        if self.held.is_none() {
+    ) -> Poll<Result<Verdict, BoxError>> {
+        if self.guard.held.is_none() {
             ready!(self.as_mut().poll_picked(shared, cx))?;
         }
         let mut this = self.project();
-        let mut limited = this.limited.as_mut().as_pin_mut().expect("it is held, and limited");
-        let polled = if limited.is_open() {
-            limited.as_mut().enter(|| this.run.as_mut().poll(shared, cx))
+        let mut timer = this.timer.as_mut().as_pin_mut().expect("it is held, and limited");
+        let polled = if timer.is_open() {
+            this.run.as_mut().poll(shared, cx)
         } else {
             Poll::Ready(Err(Elapsed::not_begun(Which::Attempt).into()))
         };
         let result = match polled {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                ready!(limited.as_mut().poll_over(cx));
-                let elapsed = limited.elapsed(Which::Attempt);
+                ready!(timer.as_mut().poll_over(is_waking(), cx));
+                let elapsed = timer.elapsed(Which::Attempt, current_sent());
                 // Dropped now, so that it frees its connection before anybody reacts.
-                limited.enter(|| this.run.stop());
+                this.run.as_mut().stop();
                 Err(elapsed.into())
             }
         };
         // The endpoint's breaker and load above its timeout: an attempt that timed out is a
         // failure. One verdict for both, and for the service's breaker.
         Poll::Ready(match result {
-            Ok(response) => {
-                let verdict = shared.classifier.response(*this.asked, &response);
-                let held = this.held.as_mut().expect("it was there above");
-                held.answered(verdict, || shared.classifier.load_report(&response));
-                this.permits.answered(verdict);
-                // A head that says no has decided: who holds something is told at once.
-                if !verdict.is_success() {
-                    held.settle(verdict);
-                    this.permits.settle(verdict);
-                }
-                Ok(Head { response, verdict })
+            Ok(()) => {
+                let response = this.run.response();
+                let verdict = shared.classifier.response(*this.asked, response);
+                this.guard.answered(verdict, || shared.classifier.load_report(response));
+                Ok(verdict)
             }
             Err(error) => {
                 let verdict = shared.classifier.error(*this.asked, &*error);
-                let held = this.held.take().expect("it was there above");
+                let held = this.guard.held.take().expect("it was there above");
                 let error = failed(error, verdict, held);
-                let mut permits = std::mem::take(this.permits);
+                let mut permits = this.guard.permits.take();
                 permits.answered(verdict);
                 permits.settle(verdict);
                 Err(error)
@@ -300,23 +309,24 @@ impl<T: Exchange> Attempt<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
-        if let (Some(throttle), None) = (&shared.throttle, &this.permits.throttle) {
-            this.permits.throttle = Some(throttle.admit(*this.asked, now())?);
+        let permits = &mut this.guard.permits;
+        if let (Some(throttle), None) = (&shared.throttle, &permits.throttle) {
+            permits.throttle = Some(throttle.admit(*this.asked, now())?);
         }
-        if let (Some(limit), None) = (&shared.places, &this.permits.place) {
+        if let (Some(limit), None) = (&shared.places, &permits.place) {
             let entered = ready!(this.entry.poll(limit, *this.asked, cx));
-            if let Err(error) = entered.map(|place| this.permits.place = Some(place)) {
-                return Poll::Ready(Err(unpicked(shared, *this.asked, this.permits, error)));
+            if let Err(error) = entered.map(|place| permits.place = Some(place)) {
+                return Poll::Ready(Err(unpicked(shared, *this.asked, permits, error)));
             }
         }
-        if let (Some(breaker), None) = (&shared.breaker, &this.permits.breaker) {
-            this.permits.breaker = Some(breaker.enter(*this.asked, now)?);
+        if let (Some(breaker), None) = (&shared.breaker, &permits.breaker) {
+            permits.breaker = Some(breaker.enter(*this.asked, now)?);
         }
         let words = this.run.as_mut().call().map(|call| call.words());
         let held = match ready!(this.pick.poll(shared.balance.shared(), words, cx)) {
             Ok(held) => held,
             Err(error) => {
-                return Poll::Ready(Err(unpicked(shared, *this.asked, this.permits, error)));
+                return Poll::Ready(Err(unpicked(shared, *this.asked, permits, error)));
             }
         };
         if let Some(watched) = this.watched {
@@ -325,9 +335,10 @@ impl<T: Exchange> Attempt<T> {
         // The attempt's timeout above readiness: an attempt that waits for a limit of the user's
         // is one that takes time.
         let expires = expiry(shared.limit, this.asked.deadline, held.began());
-        this.limited.set(Some(Limited::new(held.began(), expires)));
+        this.timer.set(Some(Timer::new(held.began(), expires)));
+        expire_at(expires);
         this.run.get_ready(&held.node().service);
-        *this.held = Some(held);
+        this.guard.held = Some(held);
         Poll::Ready(Ok(()))
     }
 }
@@ -342,6 +353,6 @@ fn unpicked<T, Cl: Classify<Response<Body>>>(
 ) -> BoxError {
     let error = error.into();
     let verdict = shared.classifier.error(asked, &*error);
-    std::mem::take(permits).settle(verdict);
+    permits.take().settle(verdict);
     error
 }

@@ -5,7 +5,6 @@ use std::{
     ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use http::Response;
@@ -15,20 +14,20 @@ use tracing::Span;
 
 use super::{
     AnswerClassifier, Attempts, Error, Exchange, Parcel, ParcelReplayer,
-    answer::{Answer, AttemptGuard, Head},
+    answer::{Answer, AttemptGuard},
     attempt::Attempt,
     roof::Shared,
 };
 use crate::{
     body::Body,
     budget::Deposit,
-    classify::Classify,
+    classify::{Classify, Verdict},
     error::BoxError,
     hedge::HedgeFuture,
     retry::{Ongoing, Terms},
     sync::Share,
     time::{Sleep, now},
-    timeout::{Bounded, BoundedBody, Bounds, Http, Limit, Limited, Which},
+    timeout::{Bounded, BoundedBody, Bounds, Http, Timer, Which},
     trace::Watched,
 };
 
@@ -48,9 +47,10 @@ pin_project! {
         #[pin]
         stage: Stage<T, Cl>,
         retrying: Retrying<T, Cl>,
-        #[pin]
-        limited: Limited,
-        lasting: Option<Duration>,
+        bounds: Bounds,
+        // While no attempt has a timer of its own, which is the earlier. In a box: hardly any
+        // call waits without.
+        late: Option<Pin<Box<Timer>>>,
         // None if nobody listens.
         watched: Option<Box<Watched>>,
     }
@@ -100,8 +100,8 @@ pin_project! {
 /// What has come of a call.
 enum Outcome<K> {
     /// A success at the first try: the way of almost every call, on which its response is wrapped
-    /// once, where the caller gets it. Its attempt holds the rest.
-    First(Head),
+    /// once, where the caller gets it. Its attempt holds it until then.
+    First(Verdict),
     Other(Box<K>),
 }
 
@@ -116,10 +116,14 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
         let terms = Terms::of(&mut call, bounds.began());
         // In this order: each is built where it stays.
         Self {
-            retrying: Ongoing::new(terms, shared.retry.keeps(terms).map(|cap| call.keep(cap))),
+            retrying: Ongoing::new(
+                terms,
+                shared.retry.keeps(terms).map(|cap| call.keep(cap)),
+                Some(bounds.expires()),
+            ),
             stage: Stage::attempt(call, &shared),
-            limited: bounds.limited(),
-            lasting: bounds.lasting,
+            bounds,
+            late: None,
             watched,
             shared,
         }
@@ -135,9 +139,9 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
     ) -> Self {
         Self {
             stage: Stage::Failed { error: Some(error) },
-            retrying: Ongoing::new(Terms::of(&mut call, bounds.began()), None),
-            limited: bounds.limited(),
-            lasting: bounds.lasting,
+            retrying: Ongoing::new(Terms::of(&mut call, bounds.began()), None, None),
+            bounds,
+            late: None,
             watched,
             shared,
         }
@@ -169,13 +173,11 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
                     let polled =
                         retrying.trail().enter(|| attempt.as_mut().poll_head(attempts, cx));
                     match ready!(polled) {
-                        Ok(head) if head.verdict.is_success() && retrying.is_first_try() => {
+                        Ok(head) if head.is_success() && retrying.is_first_try() => {
                             retrying.note_success(rules);
                             return Poll::Ready(Ok(Outcome::First(head)));
                         }
-                        Ok(Head { response, verdict }) => {
-                            Ok(Answer::new(response, attempt.guard(verdict)))
-                        }
+                        Ok(_) => Ok(attempt.answer()),
                         Err(error) => Err(error),
                     }
                 }
@@ -252,36 +254,35 @@ where
 
     #[inline]
     fn within_span(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
-        let mut this = self.project();
+        let this = self.project();
         let (shared, retrying) = (&***this.shared, this.retrying);
         let mut stage = this.stage;
-        let polled =
-            this.limited.as_mut().enter(|| stage.as_mut().poll_outcome(retrying, shared, cx));
-        let limit = Limit::of(&this.limited, *this.lasting);
-        match polled {
-            Poll::Ready(Ok(Outcome::First(Head { response, verdict }))) => {
+        match stage.as_mut().poll_outcome(retrying, shared, cx) {
+            Poll::Ready(Ok(Outcome::First(head))) => {
                 let StageProj::Attempting { attempt } = stage.as_mut().project() else {
                     unreachable!("it has just answered")
                 };
-                let guard = (attempt.guard(verdict), shared.retry.deposit());
-                stage.set(Stage::Ended);
+                let (response, guard) = attempt.take();
+                let guard = (guard, shared.retry.deposit());
                 let (asked, classifier) = (retrying.asked(), &shared.attempts.shared().classifier);
-                let response = classifier.guard(asked, response, verdict, guard);
-                return Poll::Ready(Ok(Http::limit(response, limit)));
+                let response = classifier.guard(asked, response, head, guard);
+                stage.set(Stage::Ended);
+                return Poll::Ready(Ok(Http::limit(response, this.bounds.of_body())));
             }
             Poll::Ready(Ok(Outcome::Other(response))) => {
-                return Poll::Ready(Ok(Http::limit(*response, limit)));
+                return Poll::Ready(Ok(Http::limit(*response, this.bounds.of_body())));
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::new(error, now()))),
             Poll::Pending => {}
         }
-        ready!(this.limited.as_mut().poll_over(cx));
-        let elapsed = this.limited.elapsed(Which::Total);
+        if this.late.is_none() && retrying.trail().wakes() {
+            return Poll::Pending;
+        }
+        let late = this.late.get_or_insert_with(|| Box::pin(this.bounds.timer()));
+        ready!(late.as_mut().poll_over(false, cx));
+        let elapsed = late.elapsed(Which::Total, retrying.sent());
         // Dropped now, so that permits, budget and connection are free when the error is seen.
-        this.limited.enter(|| {
-            stage.set(Stage::Ended);
-            retrying.let_go();
-        });
+        retrying.give_up(|| stage.set(Stage::Ended));
         Poll::Ready(Err(Error::new(elapsed.into(), now())))
     }
 }

@@ -19,12 +19,15 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    pub(super) fn new<B: Into<Body>>(mut request: Request<B>, mut words: Words) -> Self {
-        if !request.extensions().is_empty() {
-            take_words(request.extensions_mut(), &mut words);
+    #[inline]
+    pub(super) fn new<B: Into<Body>>(mut call: Call<Request<B>>) -> Self {
+        if !call.request.extensions().is_empty() {
+            take_words(call.request.extensions_mut(), &mut call.words);
         }
-        let request = request.map(|body| ReplayBody::once(body.into()));
-        Self { call: Box::new(Call::with_words(request, words)) }
+        let Call { request, words } = call;
+        let (head, body) = request.into_parts();
+        let body = ReplayBody::once(body.into());
+        Self { call: Box::new(Call { words, request: Request::from_parts(head, body) }) }
     }
 
     /// Keeps what further attempts need, of the body up to `cap` bytes.

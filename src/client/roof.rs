@@ -22,7 +22,7 @@ use crate::{
     balance::EndpointStatus,
     body::Body,
     breaker::Breaker,
-    call::{BodyMode, Call, Carrier, Words},
+    call::{BodyMode, Call, Carrier},
     classify::Classify,
     hedge::Hedge,
     idempotency::{IdempotencyConfig, see_to_key},
@@ -46,7 +46,7 @@ pub(super) struct Target {
 /// The whole stack: what stands above retry is here. Requests may name the service or only a path
 /// of it.
 ///
-/// [`Words`] come with a [`Call`], or in a request's extensions, where they hold in the place of
+/// [`Words`](crate::call::Words) come with a [`Call`], or in a request's extensions, where they hold in the place of
 /// the call's.
 pub struct Roof<T, Cl> {
     shared: Spread<Shared<T, Cl>>,
@@ -128,8 +128,8 @@ macro_rules! serve {
     };
 }
 
-serve!(Request<B>, |request| Parcel::new(request, Words::new()));
-serve!(Call<Request<B>>, |call: Call<_>| Parcel::new(call.request, call.words));
+serve!(Request<B>, |request| Parcel::new(Call::new(request)));
+serve!(Call<Request<B>>, Parcel::new);
 
 impl<T: Exchange, Cl: Classify<Response<Body>>> Roof<T, Cl> {
     #[inline]

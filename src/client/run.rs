@@ -29,7 +29,7 @@ pin_project! {
         call: Option<Parcel>,
         service: Option<T>,
         #[pin]
-        exchange: Option<F>,
+        exchange: Exchanged<F>,
         // How much of the response's body belongs to the attempt.
         cap: Option<usize>,
         // In a box: most bodies are there with their heads, and are never kept here.
@@ -37,9 +37,28 @@ pin_project! {
     }
 }
 
+pin_project! {
+    /// What the service was asked for, and its answer in the place of it: it stays there until
+    /// it is wrapped for the caller.
+    #[derive(Debug)]
+    #[project = ExchangedProj]
+    #[project_replace = ExchangedOwned]
+    enum Exchanged<F> {
+        Nothing,
+        Pending { #[pin] exchange: F },
+        Answered { response: Response<Body> },
+    }
+}
+
 impl<T, F, B> Run<T, F, B> {
     pub(super) const fn new(call: Parcel) -> Self {
-        Self { call: Some(call), service: None, exchange: None, cap: None, collecting: None }
+        Self {
+            call: Some(call),
+            service: None,
+            exchange: Exchanged::Nothing,
+            cap: None,
+            collecting: None,
+        }
     }
 
     /// The call, unless it was handed to the service.
@@ -56,10 +75,27 @@ impl<T, F, B> Run<T, F, B> {
         *self.project().service = Some(service.clone());
     }
 
+    /// The answer, when it has come.
+    pub(super) fn response(&self) -> &Response<Body> {
+        match &self.exchange {
+            Exchanged::Answered { response } => response,
+            _ => unreachable!("it was polled until it answered"),
+        }
+    }
+
+    /// The answer, when it has come, for its caller.
+    #[inline(always)]
+    pub(super) fn take_response(self: Pin<&mut Self>) -> Response<Body> {
+        match self.project().exchange.project_replace(Exchanged::Nothing) {
+            ExchangedOwned::Answered { response } => response,
+            _ => unreachable!("it was polled until it answered"),
+        }
+    }
+
     /// Gives it up.
     pub(super) fn stop(self: Pin<&mut Self>) {
         let mut this = self.project();
-        this.exchange.set(None);
+        this.exchange.set(Exchanged::Nothing);
         *this.collecting = None;
         *this.service = None;
         *this.call = None;
@@ -67,11 +103,12 @@ impl<T, F, B> Run<T, F, B> {
 }
 
 impl<T: Exchange> Run<T, T::Future, T::Body> {
+    /// Until there is an answer to [take](Self::take_response).
     pub(super) fn poll<S, Cl>(
         self: Pin<&mut Self>,
         shared: &Shared<S, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<Body>, BoxError>> {
+    ) -> Poll<Result<(), BoxError>> {
         let mut this = self.project();
         // Readiness within the attempt, above all that follows.
         if let Some(service) = this.service {
@@ -88,32 +125,45 @@ impl<T: Exchange> Run<T, T::Future, T::Body> {
             if let Some(header) = &shared.header {
                 tell(header, &mut call);
             }
-            this.exchange.set(Some(service.call(call)));
+            this.exchange.set(Exchanged::Pending { exchange: service.call(call) });
             *this.service = None;
         }
-        if this.collecting.is_none() {
-            let exchange = this.exchange.as_mut().as_pin_mut().expect("it has not ended yet");
-            let response = match ready!(exchange.poll(cx)) {
-                Ok(response) => response,
-                Err(error) => return Poll::Ready(Err(error.into())),
-            };
-            this.exchange.set(None);
-            // Collected above the user's own layers: what they turn a body into is what is
-            // collected (decompression).
-            match Collecting::begin(response, *this.cap) {
-                ControlFlow::Break(response) => return Poll::Ready(Ok(response)),
-                ControlFlow::Continue(begun) => {
-                    let mut begun = Some(begun);
-                    if let Poll::Ready(whole) = Collecting::poll_whole(&mut begun, cx) {
-                        return Poll::Ready(whole.map_err(Into::into));
+        let collected =
+            if let ExchangedProj::Pending { exchange } = this.exchange.as_mut().project() {
+                let response = match ready!(exchange.poll(cx)) {
+                    Ok(response) => response,
+                    Err(error) => return Poll::Ready(Err(error.into())),
+                };
+                // Collected above the user's own layers: what they turn a body into is what is
+                // collected (decompression).
+                match Collecting::begin(response, *this.cap) {
+                    ControlFlow::Break(response) => {
+                        this.exchange.set(Exchanged::Answered { response });
+                        return Poll::Ready(Ok(()));
                     }
-                    *this.collecting = Some(Box::new(begun));
-                    return Poll::Pending;
+                    ControlFlow::Continue(begun) => {
+                        this.exchange.set(Exchanged::Nothing);
+                        let mut begun = Some(begun);
+                        match Collecting::poll_whole(&mut begun, cx) {
+                            Poll::Ready(whole) => whole,
+                            Poll::Pending => {
+                                *this.collecting = Some(Box::new(begun));
+                                return Poll::Pending;
+                            }
+                        }
+                    }
                 }
+            } else {
+                let collecting = this.collecting.as_mut().expect("it has not ended yet");
+                ready!(Collecting::poll_whole(collecting, cx))
+            };
+        match collected {
+            Ok(response) => {
+                this.exchange.set(Exchanged::Answered { response });
+                Poll::Ready(Ok(()))
             }
+            Err(error) => Poll::Ready(Err(error.into())),
         }
-        let collecting = this.collecting.as_mut().expect("it was looked at above");
-        Collecting::poll_whole(collecting, cx).map_err(Into::into)
     }
 }
 

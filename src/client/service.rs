@@ -80,8 +80,7 @@ impl Client {
     ///
     /// [`Error`] if there is no response. A response of any status is `Ok`.
     pub fn send<B: Into<Body>>(&self, call: impl Into<Call<Request<B>>>) -> Sending {
-        let Call { request, words } = call.into();
-        self.stack.send(Parcel::new(request, words))
+        self.stack.send(Parcel::new(call.into()))
     }
 
     /// The endpoints that are known now, and how each does.

@@ -6,20 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    call::Asked,
-    classify::{Blame, Mark, Pushback, Retry, Sent, Settle, Verdict},
-};
+use crate::classify::{Blame, Mark, Pushback, Retry, Sent, Verdict};
 
 /// Admits calls to one endpoint, and learns what became of them. A circuit breaker is one.
 ///
-/// Admission is one step: what [`Gate::admit`] granted is granted, and its permit gives back
-/// what it took when it is dropped. It takes along what was [`Asked`], so that a permit which
-/// is dropped without a verdict can tell a call that its caller gave up from one that the
-/// deadline cut off.
+/// Admission is one step: what [`Gate::admit`] granted is granted. The balancer keeps the ticket
+/// beside the endpoint that its gate belongs to, and gives it back with the call's verdict, once,
+/// whatever becomes of the call: one that its caller gave up or that the deadline cut off has a
+/// verdict as well ([`Asked::dropped`](crate::call::Asked::dropped)). So a ticket needs no reference to its gate.
 pub trait Gate {
-    /// What an admitted call holds; it is told the verdict.
-    type Permit: Settle;
+    /// What an admitted call holds.
+    type Ticket;
 
     /// Whether a call is likely to be admitted. For choosing among endpoints, so it is cheap
     /// and promises nothing.
@@ -30,10 +27,18 @@ pub trait Gate {
     /// # Errors
     ///
     /// [`Refusal`] if the endpoint is not to be called now.
-    fn admit(&self, now: Instant, asked: Asked) -> Result<Self::Permit, Refusal>;
+    fn admit(&self, now: Instant) -> Result<Self::Ticket, Refusal>;
 
     /// Admits one call whatever the state: too few endpoints are left to be choosy.
-    fn admit_anyway(&self, now: Instant, asked: Asked) -> Self::Permit;
+    fn admit_anyway(&self, now: Instant) -> Self::Ticket;
+
+    /// The head of the response, or an error, has come to a call that was admitted at `began`.
+    fn answered(&self, ticket: &mut Self::Ticket, began: Instant, now: Instant) {
+        let _ = (ticket, began, now);
+    }
+
+    /// The call is over, with this verdict.
+    fn settle(&self, ticket: Self::Ticket, verdict: Verdict, began: Instant, now: Instant);
 
     /// An active check found the endpoint healthy: what is closed to it may try sooner. It
     /// never lets everybody through by itself.
@@ -96,24 +101,20 @@ impl Open {
     }
 }
 
-impl Settle for Open {
-    fn settle(&mut self, _: Verdict) {}
-}
-
 impl Gate for Open {
-    type Permit = Self;
+    type Ticket = ();
 
     fn is_open(&self, _: Instant) -> bool {
         true
     }
 
-    fn admit(&self, _: Instant, _: Asked) -> Result<Self, Refusal> {
-        Ok(*self)
+    fn admit(&self, _: Instant) -> Result<(), Refusal> {
+        Ok(())
     }
 
-    fn admit_anyway(&self, _: Instant, _: Asked) -> Self {
-        *self
-    }
+    fn admit_anyway(&self, _: Instant) {}
+
+    fn settle(&self, (): (), _: Verdict, _: Instant, _: Instant) {}
 
     fn found_healthy(&self, _: Instant) {}
 }

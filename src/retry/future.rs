@@ -67,7 +67,7 @@ where
             None => (call.once(), None),
         };
         let state = State::Attempting { attempt: service.call(first) };
-        Self { state, service, call: Ongoing::new(terms, replayer), rules }
+        Self { state, service, call: Ongoing::new(terms, replayer, None), rules }
     }
 }
 

@@ -124,6 +124,7 @@ mod future;
 mod layer;
 mod ongoing;
 mod outcome;
+mod past;
 mod policies;
 mod service;
 mod state;

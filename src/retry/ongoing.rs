@@ -9,15 +9,16 @@ use std::{
 use super::{
     Decision, GaveUp, StopReason,
     layer::Rules,
-    outcome::{Answer, Ended, Last, raced},
+    outcome::{Answer, Ended, Last},
+    past::Past,
     state::Failure,
 };
 use crate::{
     algo::bucket::Withdrawal,
     budget::Deposit,
     call::{
-        Asked, Attempt, AttemptKind, Attempts, Carrier, Outcome, Replay, Replayer, Trail, Tried,
-        Words, apart, is_repeatable, mark_sent_before, mark_unsent,
+        Asked, AttemptKind, Carrier, Replay, Replayer, Trail, Tried, Words, apart, is_repeatable,
+        mark_sent_before, mark_unsent,
     },
     classify::{Classify, Sent, Settle, Verdict},
     error::BoxError,
@@ -31,16 +32,15 @@ pub(crate) struct Ongoing<P, T, K> {
     asked: Asked,
     route: Option<&'static str>,
     repeatable: bool,
-    /// The attempt under way; the first is 1.
-    number: u32,
-    /// Why the attempt under way was made.
-    kind: AttemptKind,
-    tried: Tried,
+    past: Past,
+    /// Of the attempt under way, or of the wait for the next.
     trail: Trail,
+    /// When whoever holds this gives the call up, if he does.
+    expires: Option<Instant>,
+    /// An attempt before may have been carried out.
+    sent_before: bool,
     began: Instant,
-    backoff: Duration,
     withdrawal: Option<Withdrawal>,
-    history: Vec<Attempt>,
     /// The last outcome; a refusal by this program itself takes the place of no real one.
     // In a box, so that no call that succeeds at once makes room for it.
     last: Option<Box<Last<T, K>>>,
@@ -81,24 +81,22 @@ impl Terms {
 
 impl<P, T, K> Ongoing<P, T, K> {
     /// A call at its first attempt, with what makes the further ones, unless there is to be only
-    /// one.
+    /// one. Who gives it up himself, and not a layer above him, says when it `expires`.
     // Always: it is built where the call's future is, and not moved there.
     #[inline(always)]
-    pub(crate) fn new(terms: Terms, replayer: Option<P>) -> Self {
+    pub(crate) fn new(terms: Terms, replayer: Option<P>, expires: Option<Instant>) -> Self {
         let Terms { asked, route, repeatable, tried, began } = terms;
         Self {
             replayer,
             asked,
             route,
             repeatable,
-            number: 1,
-            kind: AttemptKind::First,
-            tried,
-            trail: Trail::new(),
+            past: Past::new(tried),
+            trail: Trail::expiring(expires),
+            expires,
+            sent_before: false,
             began,
-            backoff: Duration::ZERO,
             withdrawal: None,
-            history: Vec::new(),
             last: None,
         }
     }
@@ -126,9 +124,23 @@ impl<P, T, K> Ongoing<P, T, K> {
         self.last = None;
     }
 
+    /// The same at the call's deadline, at which the attempt under way is dropped by `drop`.
+    pub(crate) fn give_up(&mut self, drop: impl FnOnce()) {
+        let Self { trail, last, .. } = self;
+        trail.enter(|| {
+            drop();
+            *last = None;
+        });
+    }
+
+    /// Whether any of its attempts may have been carried out, if it is given up now.
+    pub(crate) fn sent(&self) -> Sent {
+        if self.sent_before { Sent::Maybe } else { self.trail.sent() }
+    }
+
     /// Whether nothing has failed yet.
     pub(crate) fn is_first_try(&self) -> bool {
-        self.history.is_empty()
+        self.past.is_empty()
     }
 }
 
@@ -149,7 +161,8 @@ where
         let now = now();
         // A call that succeeds at once has no history.
         if !(verdict.is_success() && self.is_first_try()) {
-            self.remember(&result, verdict, now, &rules.classifier);
+            let (target, span) = (self.trail.target(), (self.began, now));
+            self.past.remember(&result, verdict, span, target, &rules.classifier);
         }
         let last = Last { result: result.map(Answer::AsItCame), verdict };
         if verdict.is_success() {
@@ -172,15 +185,20 @@ where
         };
         self.close(refused, rules);
         self.withdrawal = withdrawal;
-        rules.config.observer.on(|| Event::Retrying { attempt: self.number, verdict, delay });
+        rules.config.observer.on(|| Event::Retrying { attempt: self.past.number, verdict, delay });
         if verdict.sent != Sent::No {
+            self.sent_before = true;
             mark_sent_before();
+        }
+        if let Some(target) = self.trail.target() {
+            self.past.tried.insert(target.key);
         }
         // Until the next attempt is polled, nothing is under way.
         mark_unsent();
+        self.trail = Trail::expiring(self.expires).unsent();
         let last = self.weightier(last).aside(rules);
         self.last = Some(Box::new(last));
-        self.backoff = delay;
+        self.past.backoff = delay;
         ControlFlow::Continue(after(now, delay))
     }
 
@@ -223,27 +241,25 @@ where
         rules: &Rules<Cl>,
     ) -> Result<(Duration, Option<Withdrawal>), StopReason> {
         let config = &rules.config;
-        let made = |what: fn(AttemptKind) -> bool| {
-            let made = self.history.iter().filter(|attempt| what(attempt.kind)).count();
-            u32::try_from(made).unwrap_or(u32::MAX)
-        };
-        let turned_away = made(|kind| kind == AttemptKind::Transparent);
+        let past = &self.past;
+        let turned_away = past.made(|kind| kind == AttemptKind::Transparent);
         let failure = Failure {
             verdict,
             // Who was turned away unlooked at, or raced another beneath, counts as none.
-            attempt: made(|kind| !matches!(kind, AttemptKind::Transparent | AttemptKind::Hedge)),
+            attempt: past
+                .made(|kind| !matches!(kind, AttemptKind::Transparent | AttemptKind::Hedge)),
             repeatable: self.repeatable,
             replayable: self.replayer.as_ref().is_some_and(Replayer::can_attempt),
             balanced: self.trail.target().is_some(),
             refused,
-            waited: self.backoff,
+            waited: past.backoff,
             usual: self.asked.deadline.and_then(|_| rules.usual(now)),
             now,
             deadline: self.asked.deadline,
         };
         let (draw, policy) = (config.entropy.unit(), config.policies.of(self.route));
         let transparent = policy.decide_transparent(failure, turned_away, draw);
-        self.kind = match transparent {
+        self.past.kind = match transparent {
             Some(Decision::Retry { .. }) => AttemptKind::Transparent,
             _ => AttemptKind::Retry,
         };
@@ -268,16 +284,9 @@ where
         }
         let replayed = self.replayer.as_mut().and_then(Replayer::attempt);
         let mut attempt = replayed.ok_or((StopReason::NotReplayable, None))?;
-        self.number += 1;
-        if let Some(target) = self.trail.target() {
-            self.tried.insert(target.key);
-        }
-        self.trail = Trail::new();
+        self.trail = Trail::expiring(self.expires);
         self.began = now;
-        let words = attempt.words_mut();
-        words.attempt = self.number;
-        words.kind = self.kind;
-        words.tried = self.tried;
+        self.past.next(attempt.words_mut());
         Ok(attempt)
     }
 
@@ -306,56 +315,10 @@ where
 
     fn report<Cl>(&self, reason: StopReason, verdict: Verdict, rules: &Rules<Cl>) {
         rules.config.observer.on(|| Event::GaveUp {
-            attempts: self.number,
+            attempts: self.past.number,
             verdict,
             reason: reason.code(),
         });
-    }
-
-    fn remember<Cl: Classify<T>>(
-        &mut self,
-        result: &Result<T, BoxError>,
-        verdict: Verdict,
-        now: Instant,
-        classifier: &Cl,
-    ) {
-        let raced = match result {
-            Ok(response) => classifier.attempts(response),
-            Err(error) => raced(&**error),
-        };
-        if let Some(raced) = raced.filter(|raced| !raced.is_final()) {
-            return self.remember_both(&raced);
-        }
-        let outcome = match result {
-            Ok(response) => Outcome::Response(classifier.status(response)),
-            Err(error) => Outcome::of_error(&**error),
-        };
-        self.history.push(Attempt {
-            number: self.number,
-            kind: self.kind,
-            target: self.trail.target(),
-            outcome,
-            verdict,
-            lasted: now.saturating_duration_since(self.began),
-            backoff: self.backoff,
-        });
-    }
-
-    /// Two attempts raced each other beneath. To the limits they are the one that was made here.
-    fn remember_both(&mut self, raced: &[Attempt]) {
-        let first = self.number;
-        for (number, attempt) in (first..).zip(raced) {
-            let mut attempt = attempt.clone();
-            attempt.number = number;
-            if number == first {
-                (attempt.kind, attempt.backoff) = (self.kind, self.backoff);
-            }
-            if let Some(target) = attempt.target {
-                self.tried.insert(target.key);
-            }
-            self.number = number;
-            self.history.push(attempt);
-        }
     }
 
     pub(crate) fn finish<Cl>(
@@ -368,8 +331,7 @@ where
     {
         let Ended { last: Last { result, verdict }, reason } = ended;
         let mut deposit = Deposit::new(rules.config.budget.as_ref(), self.withdrawal.take());
-        let attempts =
-            (!self.history.is_empty()).then(|| Attempts::new(std::mem::take(&mut self.history)));
+        let attempts = self.past.take();
         match result {
             Ok(Answer::AsItCame(mut response)) => {
                 if let Some(attempts) = attempts {

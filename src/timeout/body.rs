@@ -11,10 +11,7 @@ use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{
-    error::{Elapsed, Which},
-    limited::Limited,
-};
+use super::error::{Elapsed, Which};
 use crate::{
     body::TakeWhole,
     call::Trail,
@@ -80,14 +77,6 @@ enum Span {
 }
 
 impl Limit {
-    /// What holds for the body of a call that is under this limit.
-    pub(crate) const fn of(limited: &Limited, lasting: Option<Duration>) -> Self {
-        match lasting {
-            Some(idle) => Self::idle(idle),
-            None => Self::until(limited.expires(), limited.began()),
-        }
-    }
-
     pub(super) const fn until(deadline: Instant, began: Instant) -> Self {
         Self { span: Span::Until { deadline, began } }
     }

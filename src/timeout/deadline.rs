@@ -16,7 +16,7 @@ use super::{
     body::{Bounded, Http, Limit, Plain},
     config::{InvalidTimeout, checked},
     error::{Elapsed, Which},
-    limited::Limited,
+    limited::{Limited, Timer},
 };
 use crate::{
     call::{BodyMode, Carrier, Words},
@@ -108,20 +108,19 @@ where
         DeadlineFuture {
             // With nothing left, nothing is begun.
             inner: if bounds.is_open() { Some(self.inner.call(call)) } else { None },
-            limited: bounds.limited(),
-            lasting: bounds.lasting,
+            limited: Limited::new(bounds.began, bounds.expires),
+            bounds,
             kind: PhantomData,
         }
     }
 }
 
 /// What bounds one call, and its response's body.
-// Not yet a `Limited`: that is built where it stays.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     began: Instant,
     expires: Instant,
-    pub(crate) lasting: Option<Duration>,
+    lasting: Option<Duration>,
 }
 
 impl Bounds {
@@ -140,14 +139,27 @@ impl Bounds {
         self.began
     }
 
+    /// When the call is given up.
+    pub(crate) const fn expires(&self) -> Instant {
+        self.expires
+    }
+
+    /// What holds for the body of its response.
+    pub(crate) const fn of_body(&self) -> Limit {
+        match self.lasting {
+            Some(idle) => Limit::idle(idle),
+            None => Limit::until(self.expires, self.began),
+        }
+    }
+
     /// Whether anything is left. Else nothing is to be begun.
     pub(crate) fn is_open(&self) -> bool {
         self.expires > self.began
     }
 
-    #[inline(always)]
-    pub(crate) const fn limited(&self) -> Limited {
-        Limited::new(self.began, self.expires)
+    /// The timer that ends it.
+    pub(crate) const fn timer(&self) -> Timer {
+        Timer::new(self.began, self.expires)
     }
 }
 
@@ -159,7 +171,7 @@ pin_project! {
         inner: Option<F>,
         #[pin]
         limited: Limited,
-        lasting: Option<Duration>,
+        bounds: Bounds,
         kind: PhantomData<fn() -> K>,
     }
 }
@@ -179,7 +191,7 @@ where
         };
         if let Poll::Ready(result) = this.limited.as_mut().enter(|| inner.poll(cx)) {
             return Poll::Ready(match result {
-                Ok(response) => Ok(K::limit(response, Limit::of(&this.limited, *this.lasting))),
+                Ok(response) => Ok(K::limit(response, this.bounds.of_body())),
                 Err(error) => Err(error.into()),
             });
         }

@@ -159,7 +159,7 @@ mod limited;
 mod outgoing;
 pub mod wire;
 
-pub(crate) use self::{attempt::expiry, deadline::Bounds, limited::Limited, outgoing::tell};
+pub(crate) use self::{attempt::expiry, deadline::Bounds, limited::Timer, outgoing::tell};
 pub use self::{
     attempt::{AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer},
     body::{Bounded, BoundedBody, Http, Limit, Plain},
