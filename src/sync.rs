@@ -107,3 +107,38 @@ impl<T> Clone for Share<T> {
         Self { counted: Arc::clone(&self.counted) }
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::{collections::HashSet, sync::Weak, thread};
+
+    use super::*;
+
+    #[test]
+    fn what_is_spread_lives_as_long_as_the_last_share_of_any_lane() {
+        let whole = Spread::new(Arc::new(7));
+        let alive: Weak<i32> = Arc::downgrade(&whole);
+        let own = whole.share();
+        let other = {
+            let whole = whole.clone();
+            thread::spawn(move || whole.share()).join().expect("it only takes a share")
+        };
+        drop(whole);
+        assert_eq!((**own, **other, alive.upgrade().is_some()), (7, 7, true));
+        drop(own);
+        assert!(alive.upgrade().is_some());
+        drop(other);
+        assert!(alive.upgrade().is_none());
+    }
+
+    #[test]
+    fn few_threads_count_in_lanes_of_their_own() {
+        let seen: HashSet<_> = (0..4)
+            .map(|_| thread::spawn(|| [lane(), lane()]).join().expect("it only looks"))
+            .inspect(|[first, again]| assert_eq!(first, again))
+            .map(|[lane, _]| lane)
+            .collect();
+        // Tests on other threads take lanes in between, and there are but so many.
+        assert!(seen.len() > 1, "{seen:?}");
+    }
+}

@@ -18,8 +18,8 @@ use buttress::{
         AtEndpoint, Balance, BalanceConfig, DEFAULT_EMPTY_WAIT, EndpointStatus, MAX_SET_ASIDE,
         NoEndpoint,
     },
-    call::{Asked, Call, Stage, Trail, Words, mark_handed_over},
-    classify::{Blame, HttpClassifier, PlainClassifier, Sent, Settle, Verdict, verdict_on_error},
+    call::{Call, Stage, Trail, Words, mark_handed_over},
+    classify::{Blame, HttpClassifier, PlainClassifier, Sent, Verdict, verdict_on_error},
     endpoint::{Change, Endpoint, EndpointKey, Fixed, Gate, Health, Open, Refusal},
     find,
 };
