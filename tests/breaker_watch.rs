@@ -14,7 +14,6 @@ use buttress::{
     breaker::{Breaker, BreakerConfig, BreakerLayer, State, Watch},
     call::{Asked, Call, Words},
     classify::{HttpClassifier, PlainClassifier, Settle, Verdict},
-    endpoint::Gate,
 };
 use http::{Request, Response};
 use http_body_util::BodyExt;
