@@ -64,18 +64,18 @@ impl Window {
         }
     }
 
-    /// Counts a call that ended `now`.
-    pub fn record(&mut self, now: Instant, failed: bool) {
+    /// Counts a call that ended `now`, and says what the window holds with it.
+    pub fn record(&mut self, now: Instant, failed: bool) -> Counts {
         self.slide(now);
         // Full at four billion calls within the span: then it takes no more, rather than let
         // the total and the buckets disagree.
-        if self.total.calls == u32::MAX {
-            return;
+        if self.total.calls < u32::MAX {
+            for counts in [&mut self.buckets[self.current], &mut self.total] {
+                counts.calls += 1;
+                counts.failures += u32::from(failed);
+            }
         }
-        for counts in [&mut self.buckets[self.current], &mut self.total] {
-            counts.calls += 1;
-            counts.failures += u32::from(failed);
-        }
+        self.total
     }
 
     /// What the window holds `now`.

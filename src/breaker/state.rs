@@ -402,29 +402,23 @@ impl Circuit {
             // Neither proof of life nor of death.
             Weight::Overload => {}
         }
-        self.window.record(now, weight != Weight::Success);
-        if let Some(slow) = &mut self.slow {
-            slow.record(now, is_slow);
-        }
-        if self.streak >= self.rules.consecutive_failures {
+        // The exact ratio, in whole numbers. Not an average with a decay by time: there a burst
+        // gives each sample next to no weight, and hides a total outage (linkerd2-proxy,
+        // `linkerd/app/outbound/src/http/breaker/success_rate.rs`).
+        let (rules, failed) = (&self.rules, weight != Weight::Success);
+        let all = self.window.record(now, failed);
+        let is_failing = reaches(all, rules.minimum_calls, rules.failure_percent);
+        let slow = self.slow.as_mut().zip(rules.slow);
+        let is_slow = slow.is_some_and(|(slow, rule)| {
+            reaches(slow.record(now, is_slow), rules.minimum_calls, rule.percent)
+        });
+        if self.streak >= rules.consecutive_failures {
             self.trip(now, "consecutive", draw);
-        } else if self.is_failing(now) {
+        } else if is_failing {
             self.trip(now, "ratio", draw);
-        } else if self.is_slow(now) {
+        } else if is_slow {
             self.trip(now, "slow", draw);
         }
-    }
-
-    /// The exact ratio, in whole numbers. Not an average with a decay by time: there a burst
-    /// gives each sample next to no weight, and hides a total outage (linkerd2-proxy,
-    /// `linkerd/app/outbound/src/http/breaker/success_rate.rs`).
-    fn is_failing(&mut self, now: Instant) -> bool {
-        reaches(self.window.counts(now), self.rules.minimum_calls, self.rules.failure_percent)
-    }
-
-    fn is_slow(&mut self, now: Instant) -> bool {
-        let Some((slow, rule)) = self.slow.as_mut().zip(self.rules.slow) else { return false };
-        reaches(slow.counts(now), self.rules.minimum_calls, rule.percent)
     }
 
     /// Opens a closed circuit. If it was closed for long enough, this is a new outage.
