@@ -78,15 +78,16 @@ impl Entropy {
         (self.draw() >> 11) as f64 * SCALE
     }
 
-    /// 16 bytes that never repeat: the operating system's own, unless a seed was given.
-    pub(crate) fn unique(&self) -> [u8; 16] {
+    /// Bytes that never repeat, where they are enough for that: the operating system's own,
+    /// unless a seed was given. No more than are needed, since they are dear.
+    pub(crate) fn unique<const N: usize>(&self) -> [u8; N] {
         match &self.source {
             Source::System => POOL.with_borrow_mut(Pool::take),
             Source::Seeded(_) => {
-                let (high, low) = (self.draw().to_be_bytes(), self.draw().to_be_bytes());
-                let mut bytes = [0; 16];
-                bytes[..8].copy_from_slice(&high);
-                bytes[8..].copy_from_slice(&low);
+                let mut bytes = [0; N];
+                for piece in bytes.chunks_mut(8) {
+                    piece.copy_from_slice(&self.draw().to_be_bytes()[..piece.len()]);
+                }
                 bytes
             }
         }
@@ -118,7 +119,7 @@ thread_local! {
     static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL_SIZE], used: POOL_SIZE }) };
 }
 
-/// One system call serves 32 keys; asking for each key alone costs about 400 ns a call.
+/// One system call serves some 50 keys; asking for each key alone costs about 400 ns a call.
 const POOL_SIZE: usize = 512;
 
 /// Bytes of the operating system, fetched ahead. A process that forks without `exec` shares
@@ -129,17 +130,17 @@ struct Pool {
 }
 
 impl Pool {
-    fn take(&mut self) -> [u8; 16] {
-        if self.used == POOL_SIZE {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        if self.used + N > POOL_SIZE {
             self.bytes = os_bytes();
             self.used = 0;
         }
-        let mut taken = [0; 16];
-        let range = self.used..self.used + 16;
+        let range = self.used..self.used + N;
+        let mut taken = [0; N];
         taken.copy_from_slice(&self.bytes[range.clone()]);
         // Handed out once: nothing that dumps this memory later shows a key.
         self.bytes[range].fill(0);
-        self.used += 16;
+        self.used += N;
         taken
     }
 }
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn unique_bytes_differ_across_pool_refills_and_threads() {
-        let draw = || (0..100).map(|_| Entropy::system().unique()).collect::<Vec<_>>();
+        let draw = || (0..100).map(|_| Entropy::system().unique::<16>()).collect::<Vec<_>>();
         let other = std::thread::spawn(draw).join().expect("the thread only draws");
         let mut all = draw();
         all.extend(other);

@@ -33,7 +33,7 @@ where
 
 /// The same trace under a span of our own, since every request has its own.
 fn continued(came_in: &TraceParent, entropy: &Entropy) -> Option<TraceParent> {
-    let id = (u128::from_be_bytes(entropy.unique()) >> 64) as u64;
+    let id = u64::from_be_bytes(entropy.unique());
     // Zero is forbidden, and as good as any other number where a random one is asked for.
     let mut own = TraceParent::new(came_in.trace_id, id.max(1), came_in.flags)?;
     own.state.clone_from(&came_in.state);
