@@ -23,7 +23,7 @@ use buttress::{
     breaker::{BreakerConfig, State},
     budget::Budget,
     call::{Attempts, Call, Words},
-    classify::Sent,
+    classify::{Marked, Sent, Verdict},
     client::{AttemptBody, Client, Kind},
     endpoint::{Endpoint, MakeEndpoint, Refusal},
     find,
@@ -69,6 +69,32 @@ fn once() -> RetryConfig {
 
 fn attempts(response: &Response<impl Sized>) -> usize {
     response.extensions().get::<Attempts>().map_or(1, |attempts| attempts.len())
+}
+
+// What a transport says of its errors.
+
+/// Goal: one that has limits of its own, or does not say "connect" as hyper-util does, is heard.
+#[tokio::test(start_paused = true)]
+async fn what_a_transport_names_is_what_the_caller_is_told() -> Result<(), BoxError> {
+    type Says = fn(BoxError) -> BoxError;
+    let cases: [(Says, Kind, Sent, usize); 3] = [
+        (|error| error, Kind::Other, Sent::Maybe, 1),
+        (|error| Marked::new(Verdict::UNREACHED, error).into(), Kind::Connect, Sent::No, 3),
+        (
+            |error| Marked::new(Verdict::TIMED_OUT, error).named("timeout").into(),
+            Kind::Timeout,
+            Sent::Maybe,
+            1,
+        ),
+    ];
+    for (mark, kind, sent, attempts) in cases {
+        let company = Company::new(move |_| Act::Error(mark("a tunnel of mine".into())));
+        let client = company.builder(1..=3).retry(retry(3)).build()?;
+        let error = client.send(post()).await.expect_err("it fails");
+        assert_eq!((error.kind(), error.sent()), (kind, sent), "{error:?}");
+        assert_eq!(company.calls(), attempts, "{error:?}");
+    }
+    Ok(())
 }
 
 // Deadline ─ retry.

@@ -2,6 +2,7 @@
 
 pub mod child;
 pub mod page;
+pub mod rates;
 
 use std::{
     io,

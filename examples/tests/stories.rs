@@ -18,11 +18,17 @@ fn story(name: &str) -> Result<String> {
 
 /// The same, of one that is told something.
 fn story_of(name: &str, args: &[&str]) -> Result<String> {
+    story_in(name, args, &[])
+}
+
+/// The same, where these variables are set.
+fn story_in(name: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<String> {
     let me = std::env::current_exe()?;
     let target = me.parent().and_then(Path::parent).ok_or("the test has no target folder")?;
     let program =
         target.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output()?;
+    let variables = variables.iter().copied();
+    let output = Command::new(program).args(args).envs(variables).stdin(Stdio::null()).output()?;
     let story = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{}\n{story}", String::from_utf8_lossy(&output.stderr));
     Ok(story)
@@ -155,6 +161,33 @@ fn grpc_is_answered_with_statuses_through_a_tonic_client() -> Result {
             "the request was not carried out",
         ],
     )
+}
+
+#[test]
+fn reqwest_transport_loses_no_call_to_an_instance_that_is_gone() -> Result {
+    // The proxy of a company, at which there is nobody.
+    let story = story_in("reqwest_transport", &[], &[("HTTP_PROXY", "http://127.0.0.1:1")])?;
+    assert_eq!(story.matches("Bert, asked for Some(\"payments\")").count(), 20, "{story}");
+    assert!(story.contains("307 Temporary Redirect to \"http://elsewhere/\""), "{story}");
+    assert!(story.contains("Bert was asked 21 times"), "{story}");
+    the_first_was_refused(&story)
+}
+
+#[test]
+fn tonic_transport_loses_no_call_to_an_instance_that_is_gone() -> Result {
+    let story = story("tonic_transport")?;
+    assert_eq!(story.matches(": 1.08\n").count(), 20, "{story}");
+    assert!(story.contains("Bert was asked 20 times"), "{story}");
+    assert!(story.contains("  1.08\n  1.09\n  DeadlineExceeded: "), "{story}");
+    the_first_was_refused(&story)
+}
+
+/// Some of the calls went to nobody first; his breaker opens after five.
+fn the_first_was_refused(story: &str) -> Result {
+    let failed: Vec<&str> = story.lines().filter(|line| line.contains(" attempt 1 to ")).collect();
+    assert!((1..=5).contains(&failed.len()), "{story}");
+    assert!(failed.iter().all(|line| line.contains("Connection refused")), "{story}");
+    Ok(())
 }
 
 #[test]

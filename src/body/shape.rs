@@ -4,6 +4,7 @@ use std::{
     any::Any,
     fmt,
     pin::Pin,
+    sync::PoisonError,
     task::{Context, Poll},
 };
 
@@ -14,11 +15,17 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use pin_project_lite::pin_project;
 
 use super::TakeWhole;
-use crate::error::BoxError;
+use crate::{
+    error::BoxError,
+    sync::{Mutex, lock},
+};
 
 /// A request's or response's body: empty, whole in memory, or a stream of pieces.
 ///
 /// The first two cost no allocation, and can be sent again at none.
+///
+/// It is [`Sync`], since some of those who box bodies ask for it
+/// (`reqwest::Body::wrap`), although what is boxed [here](Self::new) need not be.
 #[derive(Default)]
 pub struct Body {
     shape: Shape,
@@ -31,7 +38,9 @@ enum Shape {
     Full(Bytes),
     // Boxed, so that the rare trailers don't make every body large.
     Trailed(Box<Trailed>),
-    Stream(UnsyncBoxBody<Bytes, BoxError>),
+    // The lock is what makes it `Sync`. Who reads the body has it alone and takes none; only who
+    // asks for its length does.
+    Stream(Mutex<UnsyncBoxBody<Bytes, BoxError>>),
 }
 
 /// Whole in memory, with trailers. The bytes are gone first.
@@ -72,7 +81,7 @@ impl Body {
             return body.take().unwrap_or_default();
         }
         let body = body.expect("it was put there above");
-        Self { shape: Shape::Stream(UnsyncBoxBody::new(Plain { body })) }
+        Self { shape: Shape::Stream(Mutex::new(UnsyncBoxBody::new(Plain { body }))) }
     }
 
     /// The whole body, if it is in memory.
@@ -96,7 +105,10 @@ impl Body {
             Shape::Empty => Ok(Bytes::new()),
             Shape::Full(bytes) => Ok(bytes),
             Shape::Trailed(trailed) => Ok(trailed.bytes),
-            Shape::Stream(body) => Ok(body.collect().await?.to_bytes()),
+            Shape::Stream(body) => {
+                let body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
+                Ok(body.collect().await?.to_bytes())
+            }
         }
     }
 }
@@ -141,7 +153,10 @@ impl http_body::Body for Body {
                 *shape = Shape::Empty;
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
-            Shape::Stream(body) => Pin::new(body).poll_frame(cx),
+            Shape::Stream(body) => {
+                let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
+                Pin::new(body).poll_frame(cx)
+            }
         }
     }
 
@@ -149,7 +164,7 @@ impl http_body::Body for Body {
         match &self.shape {
             Shape::Empty => true,
             Shape::Full(_) | Shape::Trailed(_) => false,
-            Shape::Stream(body) => body.is_end_stream(),
+            Shape::Stream(body) => lock(body).is_end_stream(),
         }
     }
 
@@ -158,7 +173,7 @@ impl http_body::Body for Body {
             Shape::Empty => SizeHint::with_exact(0),
             Shape::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Shape::Trailed(trailed) => SizeHint::with_exact(trailed.bytes.len() as u64),
-            Shape::Stream(body) => body.size_hint(),
+            Shape::Stream(body) => lock(body).size_hint(),
         }
     }
 }
@@ -258,6 +273,29 @@ mod tests {
     fn a_boxed_body_keeps_its_length() {
         let body = Body::new(http_body_util::Full::new(Bytes::from("hello")));
         assert_eq!(http_body::Body::size_hint(&body).exact(), Some(5));
+    }
+
+    /// Goal: reqwest takes such a body as it is, of a stream that is not `Sync` itself as well.
+    #[test]
+    fn a_body_may_be_shared_whatever_is_in_it() {
+        const fn shared<T: Send + Sync>(_: &T) {}
+        struct Alone(std::cell::Cell<Option<Bytes>>);
+        impl http_body::Body for Alone {
+            type Data = Bytes;
+            type Error = BoxError;
+
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+                Poll::Ready(self.0.take().map(|piece| Ok(Frame::data(piece))))
+            }
+        }
+        let body = Body::new(Alone(std::cell::Cell::new(Some(Bytes::from("hello")))));
+        shared(&body);
+        shared(&crate::body::ReplayBody::once(Body::empty()));
+        let [piece] = &frames(body)[..] else { panic!("one frame") };
+        assert_eq!(piece.data_ref(), Some(&Bytes::from("hello")));
     }
 
     #[test]

@@ -26,7 +26,8 @@ impl Mark {
     /// The same with a name for the kind of failure, as a stable code: `timeout`, `no_endpoint`.
     ///
     /// Telemetry carries it as `error.type`, where a verdict alone can't tell a timeout from a
-    /// broken connection.
+    /// broken connection; and what is named `timeout` is one to the caller of a
+    /// [client](crate::client::Kind::Timeout).
     #[must_use]
     pub const fn named(mut self, kind: &'static str) -> Self {
         self.kind = Some(kind);
@@ -58,9 +59,21 @@ impl StdError for Mark {}
 ///
 /// A call that was retried in vain must not be retried again by a layer above, whatever its
 /// last error was.
+///
+/// For errors of others, too, which a transport of your own knows more of than their sources tell:
+///
+/// ```
+/// use std::io;
+/// use buttress::classify::{Marked, Sent, Verdict, verdict_on_error};
+///
+/// let error = io::Error::other("the tunnel is closed");
+/// assert_eq!(verdict_on_error(&error).sent, Sent::Maybe);
+/// let error = Marked::new(Verdict::UNREACHED, error.into());
+/// assert_eq!(verdict_on_error(&error).sent, Sent::No);
+/// ```
 #[derive(Debug)]
 pub struct Marked {
-    verdict: Verdict,
+    mark: Mark,
     source: BoxError,
 }
 
@@ -68,19 +81,32 @@ impl Marked {
     /// Puts `verdict` in front of what the sources of `error` say.
     #[must_use]
     pub const fn new(verdict: Verdict, error: BoxError) -> Self {
-        Self { verdict, source: error }
+        Self { mark: Mark::new(verdict), source: error }
+    }
+
+    /// The same with a name, as [`Mark::named`].
+    #[must_use]
+    pub fn named(mut self, kind: &'static str) -> Self {
+        self.mark = self.mark.named(kind);
+        self
     }
 
     /// The verdict.
     #[must_use]
     pub const fn verdict(&self) -> Verdict {
-        self.verdict
+        self.mark.verdict()
+    }
+
+    /// The name of the kind of failure, if it was given one.
+    #[must_use]
+    pub const fn kind(&self) -> Option<&'static str> {
+        self.mark.kind()
     }
 }
 
 impl fmt::Display for Marked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.verdict.sent.fmt(f)
+        self.mark.fmt(f)
     }
 }
 

@@ -31,8 +31,6 @@ pub fn verdict_on_error(error: &(dyn StdError + 'static)) -> Verdict {
 
 /// An error that nobody knows: the request may have happened.
 const UNKNOWN: Verdict = Verdict::new(Blame::Endpoint, Sent::Maybe, Retry::IfSafe);
-/// The endpoint was not reached.
-const UNREACHED: Verdict = Verdict::new(Blame::Endpoint, Sent::No, Retry::Always);
 
 fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
     if let Some(mark) = error.downcast_ref::<Mark>() {
@@ -60,7 +58,7 @@ fn io_verdict(error: &io::Error) -> Option<Verdict> {
     // Only what a `connect` alone can say: an established connection reports an unreachable
     // host as well, after the request went out.
     Some(match error.kind() {
-        Kind::ConnectionRefused | Kind::AddrNotAvailable => UNREACHED,
+        Kind::ConnectionRefused | Kind::AddrNotAvailable => Verdict::UNREACHED,
         _ => UNKNOWN,
     })
 }
@@ -70,7 +68,7 @@ mod hyper {
     //! hyper's errors, as measured per failure; the top-level `Display` says only
     //! "client error (SendRequest)".
 
-    use super::{Blame, Retry, Sent, StdError, UNKNOWN, UNREACHED, Verdict};
+    use super::{Blame, Retry, Sent, StdError, UNKNOWN, Verdict};
 
     /// Provably not processed, and nobody's fault: a server that recycles its connections.
     const UNPROCESSED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Transparent);
@@ -80,7 +78,7 @@ mod hyper {
 
     pub(super) fn known(error: &(dyn StdError + 'static)) -> Option<Verdict> {
         if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
-            return error.is_connect().then_some(UNREACHED);
+            return error.is_connect().then_some(Verdict::UNREACHED);
         }
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             return Some(h2_verdict(error));
@@ -210,7 +208,7 @@ mod tests {
             let client = Client::builder(TokioExecutor::new()).build(Tls(kind, words));
             let request = http::Request::get("http://payments/").body(crate::body::Body::empty());
             let error = client.request(request.expect("sound")).await.expect_err("no connection");
-            assert_eq!(verdict_on_error(&error), UNREACHED, "{words}");
+            assert_eq!(verdict_on_error(&error), Verdict::UNREACHED, "{words}");
         }
     }
 }

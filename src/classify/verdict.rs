@@ -21,6 +21,10 @@ impl Verdict {
     pub const SUCCESS: Self = Self::new(Blame::Nobody, Sent::Processed, Retry::Never);
     /// The caller gave up, by dropping the future.
     pub const CANCELLED: Self = Self::new(Blame::Caller, Sent::Maybe, Retry::Never);
+    /// No connection to the endpoint could be made, so nothing was sent; another may be reached.
+    /// What a transport of your own says of its connecting, where its error does not:
+    /// `Marked::new(Verdict::UNREACHED, error)` ([`Marked`](super::Marked)).
+    pub const UNREACHED: Self = Self::new(Blame::Endpoint, Sent::No, Retry::Always);
     /// An attempt that was cut off by a deadline or timeout after the hand-over.
     pub const TIMED_OUT: Self = Self::new(Blame::Endpoint, Sent::Maybe, Retry::IfSafe);
 

@@ -262,7 +262,8 @@ impl<M, Cl> Builder<M, Cl> {
     }
 
     /// Another way to reach an endpoint: any function from an
-    /// [`Endpoint`](crate::endpoint::Endpoint) to a service.
+    /// [`Endpoint`](crate::endpoint::Endpoint) to a service that is `Clone`: over TLS, [reqwest's
+    /// client or tonic's channel](crate::docs::stack#a-transport-of-your-own), or in memory.
     pub fn transport<N: MakeEndpoint>(mut self, make: N) -> Builder<N, Cl> {
         self.connections = None;
         self.map(|_| make, |classifier| classifier)

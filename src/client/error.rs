@@ -5,10 +5,10 @@ use std::{error::Error as StdError, fmt, time::Instant};
 use crate::{
     balance::NoEndpoint,
     call::{Attempt, Attempts},
-    classify::{Blame, GrpcCode, Pushback, Sent, Verdict, verdict_on_error},
+    classify::{Blame, GrpcCode, Mark, Marked, Pushback, Sent, Verdict, verdict_on_error},
     collect::BrokenBody,
     endpoint::Refusal,
-    error::{BoxError, find},
+    error::{BoxError, find, sources},
     idempotency::InvalidKey,
     limit::AtLimit,
     refresh::RefreshFailed,
@@ -39,7 +39,8 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A deadline or timeout passed.
+    /// A deadline or timeout passed: one of this crate's, or what a [`Mark`] or [`Marked`] of
+    /// your own names `timeout`.
     Timeout,
     /// No connection could be made.
     Connect,
@@ -191,7 +192,7 @@ impl Error {
 }
 
 fn kind(error: &(dyn StdError + 'static), verdict: Verdict) -> Kind {
-    let cut_off = find::<Elapsed>(error).is_some();
+    let cut_off = find::<Elapsed>(error).is_some() || sources(error).any(is_named_timeout);
     if find::<NoEndpoint>(error).is_some() {
         Kind::NoEndpoint
     } else if find::<Refusal>(error).is_some() {
@@ -218,6 +219,13 @@ fn kind(error: &(dyn StdError + 'static), verdict: Verdict) -> Kind {
             _ => Kind::Other,
         }
     }
+}
+
+/// Whether a transport of the user's, or his layer, says that it was one.
+fn is_named_timeout(error: &(dyn StdError + 'static)) -> bool {
+    let mark = error.downcast_ref::<Mark>().and_then(Mark::kind);
+    let marked = error.downcast_ref::<Marked>().and_then(Marked::kind);
+    mark.or(marked) == Some("timeout")
 }
 
 /// Whether the transport, or io beneath it, had a hand in it.

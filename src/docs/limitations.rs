@@ -60,6 +60,9 @@
 //!   reported, and that instance left out.
 //! - **Consul and Kubernetes were never met.** Their clients are tested against servers of our own
 //!   that speak the protocols; etcd's and that of DNS against the real ones.
+//! - **Other transports say less.** [Over reqwest or tonic's channel
+//!   ](crate::docs::stack#a-transport-of-your-own) a timeout while connecting may have sent the
+//!   request, for all that is known, and what timed out does not condemn its connection.
 //! - **Peak EWMA and least request know no weights.** Who gives them chooses
 //!   [`Weighted`](crate::balance::Weighted), or a key's policy.
 //! - **An ejection is a sentence.** Who is [ejected](crate::balance::EjectionConfig) stays out for

@@ -156,6 +156,24 @@
 //! [`mark_handed_over`](crate::call::mark_handed_over)); from one that does not, a timeout can
 //! only say "maybe".
 //!
-//! `examples/tls.rs` is one that speaks TLS: it dials the endpoint's address and asks for a
-//! certificate of the service's name. Put a limit around its connecting, handshake included: only
-//! what fails as a connection is known to have sent nothing.
+//! These are written out, each in a few lines to be copied:
+//!
+//! | over | example | what it says of its own |
+//! |---|---|---|
+//! | hyper-util, with TLS | `tls` | it dials the endpoint's address, and asks for a certificate of the service's name |
+//! | reqwest | `reqwest_transport` | a `reqwest::Client` for each endpoint, to whose address it resolves the service's name; its retries are off, as the stack counts and pays for its own, so are its redirects, as another host's answer would be taken for the endpoint's, and the proxies of the environment, which would look for the service by its name |
+//! | tonic's channel | `tonic_transport` | a `tonic::transport::Channel` for each endpoint; tonic says that it did not connect, or that the time is up, by types of its own, which a [`Marked`](crate::classify::Marked) makes known |
+//!
+//! One for each endpoint: a client that serves all of them has one pool for the service's name, and
+//! the connection in it may be anybody's. What is not its own errors' to tell, they leave to you:
+//!
+//! - Put a limit around connecting, a handshake of TLS included, below the attempt's timeout: only
+//!   what fails as a connection is known to have sent nothing. hyper-util's and reqwest's errors
+//!   say so; what others say is for a [`Marked`](crate::classify::Marked) with
+//!   [`Verdict::UNREACHED`](crate::classify::Verdict::UNREACHED).
+//! - The version of a request that came in by HTTP/2 and goes on is not that of this hop: hyper-util
+//!   and reqwest refuse it over HTTP/1.1.
+//! - A connection on which an attempt timed out is used again. Over HTTP/2, switch its pings on.
+//! - tonic's channel makes one connection at a time, and one that fails is the failure of one
+//!   request: of those that come meanwhile each waits for the ones before it, a connect timeout
+//!   each.

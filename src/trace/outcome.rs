@@ -6,7 +6,7 @@ use http::{Response, Version};
 use tracing::{Span, field::display};
 
 use crate::{
-    classify::{Blame, Mark, Sent, Verdict, verdict_on_error},
+    classify::{Blame, Mark, Marked, Sent, Verdict, verdict_on_error},
     endpoint::Refusal,
     error::{find, sources},
 };
@@ -74,6 +74,9 @@ fn error_type(error: &(dyn StdError + 'static)) -> &'static str {
 fn kind(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     if let Some(mark) = error.downcast_ref::<Mark>() {
         return mark.kind();
+    }
+    if let Some(marked) = error.downcast_ref::<Marked>() {
+        return marked.kind();
     }
     if error.is::<Refusal>() {
         return Some("circuit_open");
@@ -159,6 +162,8 @@ mod tests {
             ("who knows".into(), "_OTHER"),
             (Above(named).into(), "no_endpoint"),
             (Above(io::Error::other(Above(named))).into(), "no_endpoint"),
+            (Marked::new(unreached, "broken".into()).named("tunnel").into(), "tunnel"),
+            (Marked::new(unreached, "broken".into()).into(), "connect"),
             (Refusal::indefinite().into(), "circuit_open"),
             (io(io::ErrorKind::TimedOut).into(), "timeout"),
             (io(io::ErrorKind::ConnectionRefused).into(), "connect_refused"),

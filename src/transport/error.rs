@@ -10,8 +10,6 @@ use crate::{
     error::{BoxError, find},
 };
 
-/// The endpoint was not reached, so nothing happened; another may be.
-const UNREACHED: Verdict = Verdict::new(Blame::Endpoint, Sent::No, Retry::Always);
 /// Nothing happened, and nobody knows anything of the endpoint.
 const UNTRIED: Verdict = Verdict::new(Blame::Nobody, Sent::No, Retry::Always);
 /// Every endpoint would be asked the same impossible thing.
@@ -27,7 +25,7 @@ pub struct ConnectTimeout {
 
 impl ConnectTimeout {
     pub(super) const fn new(address: SocketAddr, limit: Duration) -> Self {
-        Self { address, limit, mark: Mark::new(UNREACHED) }
+        Self { address, limit, mark: Mark::new(Verdict::UNREACHED) }
     }
 
     /// Which address did not answer.
@@ -72,7 +70,7 @@ impl NotHandedOver {
         match (cause.is_connect(), dialled) {
             (true, true) => cause.into(),
             (waited, _) => {
-                let verdict = if waited { UNTRIED } else { UNREACHED };
+                let verdict = if waited { UNTRIED } else { Verdict::UNREACHED };
                 Self { waited, cause: Marked::new(verdict, cause.into()) }.into()
             }
         }
@@ -166,7 +164,7 @@ mod tests {
         let cause = client.request(http::Request::default()).await.expect_err("a relative URI");
         assert_eq!(verdict_on_error(&cause).sent, Sent::Maybe);
         let error = NotHandedOver::or_connect(cause);
-        assert_eq!(verdict_on_error(&*error), UNREACHED);
+        assert_eq!(verdict_on_error(&*error), Verdict::UNREACHED);
         assert!(find::<legacy::Error>(&*error).is_some(), "the cause is there");
     }
 

@@ -1,6 +1,8 @@
 //! Calls one endpoint over HTTP/1.1 or HTTP/2.
 //!
-//! A [`Transport`] is one endpoint's connections: hyper-util's client, dialling one address.
+//! A [`Transport`] is one endpoint's connections: hyper-util's client, dialling one address. It is
+//! the default; any other that is `Clone` [may stand in its place
+//! ](crate::docs::stack#a-transport-of-your-own).
 //!
 //! ```text
 //!           ┌ unsent ───────────────────────┐   ┌ handed over ──────────────┐
