@@ -40,7 +40,15 @@ enum Shape {
     Trailed(Box<Trailed>),
     // The lock is what makes it `Sync`. Who reads the body has it alone and takes none; only who
     // asks for its length does.
-    Stream(Mutex<UnsyncBoxBody<Bytes, BoxError>>),
+    Stream(Mutex<Streamed>),
+}
+
+type Streamed = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Apart from the rest: a body in memory, as most are, is asked without a call.
+#[inline(never)]
+fn ask<T>(body: &Mutex<Streamed>, what: fn(&Streamed) -> T) -> T {
+    what(&lock(body))
 }
 
 /// Whole in memory, with trailers. The bytes are gone first.
@@ -160,11 +168,12 @@ impl http_body::Body for Body {
         }
     }
 
+    #[inline]
     fn is_end_stream(&self) -> bool {
         match &self.shape {
             Shape::Empty => true,
             Shape::Full(_) | Shape::Trailed(_) => false,
-            Shape::Stream(body) => lock(body).is_end_stream(),
+            Shape::Stream(body) => ask(body, Streamed::is_end_stream),
         }
     }
 
@@ -173,7 +182,7 @@ impl http_body::Body for Body {
             Shape::Empty => SizeHint::with_exact(0),
             Shape::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Shape::Trailed(trailed) => SizeHint::with_exact(trailed.bytes.len() as u64),
-            Shape::Stream(body) => lock(body).size_hint(),
+            Shape::Stream(body) => ask(body, Streamed::size_hint),
         }
     }
 }
