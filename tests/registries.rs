@@ -2,7 +2,8 @@
 //! where it can be had (`bash .ci/run servers` gets etcd and dnsmasq; without it, or with
 //! `BUTTRESS_REQUIRE_SERVERS=1` not set, those tests say that they were skipped).
 //!
-//! Servers inside the test run under paused time, real ones over sockets.
+//! Servers inside the test run under paused time, real ones over sockets: hickory's name server, too,
+//! though it runs inside the test.
 
 #![cfg(any(feature = "consul", feature = "dns", feature = "etcd", feature = "kubernetes"))]
 
@@ -18,6 +19,9 @@ mod dns;
 #[cfg(feature = "dns")]
 #[path = "registries/dns_server.rs"]
 mod dns_server;
+#[cfg(feature = "dns")]
+#[path = "registries/dns_zone.rs"]
+mod dns_zone;
 #[cfg(feature = "etcd")]
 #[path = "registries/etcd.rs"]
 mod etcd;

@@ -1,4 +1,5 @@
-//! DNS: dnsmasq, and for what it can't be made to answer a name server of our own.
+//! DNS: dnsmasq, and for what no real server can be made to answer a name server of our own. A
+//! real one inside the test is in `dns_zone.rs`.
 
 use std::{
     fs,
@@ -17,16 +18,16 @@ use crate::{
     said::{self, error, set, silent},
 };
 
-const NAME: &str = "payments.test.";
-const SRV: &str = "_http._tcp.payments.test.";
+pub(crate) const NAME: &str = "payments.test.";
+pub(crate) const SRV: &str = "_http._tcp.payments.test.";
 
 /// These tests wait in real time.
-fn resilience() -> ResilientConfig {
+pub(crate) fn resilience() -> ResilientConfig {
     let (first, longest) = (Duration::from_millis(50), Duration::from_millis(200));
     said::resilience().backoff(first, longest).expect("it is right")
 }
 
-fn asks(config: DnsConfig, server: SocketAddr) -> DnsConfig {
+pub(crate) fn asks(config: DnsConfig, server: SocketAddr) -> DnsConfig {
     let config = config.servers([server]).expect("a server").resilience(resilience());
     let config = config.timeout(Duration::from_millis(200)).expect("long enough");
     config.ttl(Duration::from_secs(1), Duration::from_secs(60)).expect("in order")

@@ -44,14 +44,7 @@ struct Zone {
 
 impl NameServer {
     pub(crate) async fn start() -> Self {
-        // A port that is free for both.
-        let (udp, tcp) = loop {
-            let tcp = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has ports");
-            let address = tcp.local_addr().expect("it is bound");
-            if let Ok(udp) = UdpSocket::bind(address).await {
-                break (udp, tcp);
-            }
-        };
+        let (udp, tcp) = both().await;
         let address = tcp.local_addr().expect("it is bound");
         let zone = Arc::<Zone>::default();
         let mut tasks = JoinSet::new();
@@ -87,6 +80,17 @@ impl NameServer {
             asked.iter().filter(same).count()
         };
         (count(false), count(true))
+    }
+}
+
+/// A port of loopback that is free for both.
+pub(crate) async fn both() -> (UdpSocket, TcpListener) {
+    loop {
+        let tcp = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has ports");
+        let address = tcp.local_addr().expect("it is bound");
+        if let Ok(udp) = UdpSocket::bind(address).await {
+            return (udp, tcp);
+        }
     }
 }
 
