@@ -17,12 +17,12 @@ use buttress::{
     algo::{backoff::Backoff, bucket::Tariff},
     body::Body,
     budget::Budget,
-    call::{Call, Words},
+    call::{Call, Stage, Trail, Words},
     classify::{Blame, HttpClassifier, PlainClassifier, Sent, verdict_on_error},
     find,
     limit::{AdaptiveConfig, AtLimit, Limit, LimitConfig, LimitLayer, Reason, State},
     retry::{RetryConfig, RetryLayer},
-    timeout::{AttemptTimeoutLayer, Elapsed},
+    timeout::AttemptTimeoutLayer,
 };
 use futures_util::future::join_all;
 use http::{Request, Response};
@@ -144,6 +144,18 @@ async fn who_finds_the_queue_full_is_refused_at_once_and_was_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_many_may_wait_as_may_be_under_way_unless_another_number_is_said() {
+    let (leaf, limit) = (Leaf::default(), Limit::new(fixed(2)));
+    let service = LimitLayer::new(limit.clone(), PlainClassifier::new()).layer(leaf.service());
+    let call = |number| Box::pin(service.clone().oneshot(Call::new(number)));
+    let mut calls: Vec<_> = (0..4).map(call).collect();
+    assert!(calls.iter_mut().all(|call| poll_once(call.as_mut()).is_pending()));
+    assert_eq!(state(&limit), (2, 2));
+    let error = call(4).await.expect_err("two are under way and two wait");
+    assert_eq!(at_limit(&error), Reason::QueueFull);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_longer_than_it_may_and_is_sent_afterwards() {
     let (leaf, limit) = (Leaf::default(), Limit::new(fixed(1).max_wait(50 * MS).expect("fine")));
     let mut service = LimitLayer::new(limit.clone(), PlainClassifier::new()).layer(leaf.service());
@@ -196,13 +208,84 @@ async fn a_place_that_was_given_in_time_to_who_comes_too_late_goes_to_the_next()
     }
     leaf.go.notify_one();
     first.await.expect("it goes on");
-    advance(31 * MS).await;
+    advance(30 * MS).await;
     let second = timeout(MS, second).await.expect("it is not sent, and so does not hang");
     let error = second.expect_err("its time was up when it looked");
     assert_eq!(at_limit(&error), Reason::Deadline);
     leaf.go.notify_one();
     assert_eq!(third.await.expect("it has its place"), 2);
     assert_eq!(leaf.asked(), [0, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_given_in_time_is_taken_though_the_wait_is_over_by_now() {
+    let leaf = Leaf::default();
+    let config = fixed(1).max_wait(50 * MS).expect("fine");
+    let mut service = LimitLayer::new(config, PlainClassifier::new()).layer(leaf.service());
+    let mut first = pin!(service.ready().await.expect("ready").call(Call::new(0)));
+    let mut second = pin!(service.ready().await.expect("ready").call(Call::new(1)));
+    assert!(poll_once(first.as_mut()).is_pending() && poll_once(second.as_mut()).is_pending());
+    leaf.go.notify_one();
+    first.await.expect("it goes on");
+    // It has no deadline, and looks late: a busy thread.
+    advance(50 * MS).await;
+    leaf.go.notify_one();
+    assert_eq!(second.await.expect("it has its place"), 1);
+}
+
+/// Whoever gives a call up asks the trail whether it was sent.
+#[tokio::test(start_paused = true)]
+async fn the_trail_says_that_who_waits_was_not_sent_and_who_was_let_in_may_have_been() {
+    let leaf = Leaf::default();
+    let service = LimitLayer::new(fixed(1), PlainClassifier::new()).layer(leaf.service());
+    let mut first = pin!(service.clone().oneshot(Call::new(0)));
+    let mut second = pin!(service.oneshot(Call::new(1)));
+    assert!(poll_once(first.as_mut()).is_pending());
+    let mut trail = Trail::new();
+    assert!(trail.enter(|| poll_once(second.as_mut())).is_pending());
+    assert_eq!((trail.stage(), trail.sent()), (Stage::Unsent, Sent::No));
+    leaf.go.notify_one();
+    first.await.expect("it goes on");
+    assert!(trail.enter(|| poll_once(second.as_mut())).is_pending());
+    assert_eq!((leaf.asked(), trail.sent()), (vec![0, 1], Sent::Maybe));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_does_not_keep_the_service_that_was_ready_for_it() {
+    // tower's limit gives a place to who is ready.
+    let leaf = Leaf::default();
+    let inner = ConcurrencyLimitLayer::new(2).layer(leaf.service());
+    let config = fixed(1).max_wait(50 * MS).expect("fine");
+    let mut service = LimitLayer::new(config, PlainClassifier::new()).layer(inner);
+    let mut first = pin!(service.ready().await.expect("ready").call(Call::new(0)));
+    let mut second = pin!(service.ready().await.expect("ready").call(Call::new(1)));
+    assert!(poll_once(first.as_mut()).is_pending() && poll_once(second.as_mut()).is_pending());
+    let error = second.as_mut().await.expect_err("no place came free");
+    assert_eq!(at_limit(&error), Reason::Waited);
+    // The refused future is still there.
+    timeout(MS, service.ready()).await.expect("its place is free").expect("and it is ready");
+}
+
+/// A future that is over, and has something until it is dropped.
+struct Over(Arc<()>);
+
+impl Future for Over {
+    type Output = io::Result<usize>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(Arc::strong_count(&self.0)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_let_go_when_it_is_answered_and_not_with_its_future() {
+    let held = Arc::new(());
+    let of = Arc::clone(&held);
+    let service = LimitLayer::new(fixed(1), PlainClassifier::new())
+        .layer(service_fn(move |_: Call<()>| Over(Arc::clone(&of))));
+    let mut call = pin!(service.oneshot(Call::new(())));
+    let under_way = call.as_mut().await.expect("it is answered");
+    assert_eq!((under_way, Arc::strong_count(&held)), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,8 +308,8 @@ async fn in_a_standing_queue_nobody_waits_for_long() {
         assert_eq!(wait(2).await, 100 * MS, "no standing queue yet");
     };
     let late = async {
-        sleep(130 * MS).await;
-        assert_eq!(wait(3).await, 10 * MS, "there was a queue for 130 ms");
+        sleep(100 * MS).await;
+        assert_eq!(wait(3).await, 10 * MS, "there has been a queue for 100 ms");
     };
     let (first, (), ()) = tokio::join!(wait(1), others, late);
     assert_eq!(first, 100 * MS);
@@ -300,12 +383,11 @@ async fn waiting_takes_the_time_of_the_attempt_which_knows_that_nothing_was_sent
     let mut hung = pin!(service.clone().oneshot(Call::new(0)));
     assert!(poll_once(hung.as_mut()).is_pending());
     let began = now();
-    let error = service.oneshot(Call::new(1)).await.expect_err("no place came free");
-    let error: BoxError = error;
+    let error: BoxError = service.oneshot(Call::new(1)).await.expect_err("no place came free");
     assert_eq!(now() - began, 40 * MS);
     assert_eq!(verdict_on_error(&*error).sent, Sent::No);
-    let ours = find::<AtLimit>(&*error).map(|error| error.reason);
-    assert!(ours == Some(Reason::Deadline) || find::<Elapsed>(&*error).is_some(), "{error}");
+    // The limit knows of the timeout above it, and says so itself: it was the queue.
+    assert_eq!(at_limit(&error), Reason::Deadline);
     assert_eq!(state(&limit), (1, 0));
 }
 
@@ -398,6 +480,60 @@ async fn calls_that_a_timeout_cuts_off_lower_an_adaptive_limit_and_those_given_u
         assert_eq!(limit.state().limit < 20, falls, "{limit:?}");
         assert_eq!(state(&limit), (0, 0));
     }
+}
+
+/// An adaptive limit that decides every 10 ms, after 10 calls.
+fn quick() -> Limit {
+    let config = AdaptiveConfig::new().window(10 * MS).and_then(|config| config.min_samples(10));
+    Limit::new(LimitConfig::adaptive(config.expect("sound")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_counts_once_for_an_adaptive_limit_which_goes_on_from_where_it_was_set() {
+    let limit = quick();
+    let service = LimitLayer::new(limit.clone(), PlainClassifier::new()).layer(service_fn(
+        async |_: Call<()>| {
+            sleep(2 * MS).await;
+            Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionReset))
+        },
+    ));
+    let fail = async || assert!(service.clone().oneshot(Call::new(())).await.is_err());
+    for (begins, falls) in [(20, 18), (100, 90)] {
+        limit.set(begins).expect("some");
+        for _ in 0..9 {
+            fail().await;
+            assert_eq!(limit.state().limit, begins);
+        }
+        fail().await;
+        assert_eq!(limit.state().limit, falls, "all of ten were dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_slowly_or_never_does_not_make_the_service_slow() {
+    let limit = quick();
+    let layer = LimitLayer::new(limit.clone(), HttpClassifier::new());
+    let service = layer.layer(service_fn(async |_: Request<Body>| {
+        sleep(5 * MS).await;
+        Ok::<_, io::Error>(Response::new(Body::full("done")))
+    }));
+    let get = || service.clone().oneshot(Request::new(Body::empty()));
+    for round in 1..=8 {
+        // All places are taken, and the answers take as long as ever.
+        let calls = join_all((0..limit.state().limit).map(|_| get())).await;
+        sleep(20 * round * round * MS).await;
+        for answer in calls {
+            answer.expect("it is answered").into_body().collect().await.expect("it is whole");
+        }
+    }
+    assert!(limit.state().limit > 23, "{limit:?}");
+
+    // Nor does a timeout above that cuts off an answer which has come.
+    for _ in 0..40 {
+        let answer = get().await.expect("it is answered");
+        Trail::expiring(Some(now())).enter(|| drop(answer));
+    }
+    assert_eq!(limit.state().limit, 20, "where it began, since nobody needs more");
 }
 
 /// A service of so many workers, through the layer: the limit follows what it can do.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use buttress::{
-    BoxError,
+    BoxError, Event, Observer,
     algo::backoff::Backoff,
     body::Body,
     breaker::{BreakerConfig, State},
@@ -27,12 +27,13 @@ use buttress::{
     client::{AttemptBody, Client, Kind},
     endpoint::{Endpoint, Gate, MakeEndpoint},
     find,
-    limit::{AtLimit, LimitConfig, LimitLayer},
+    limit::{AdaptiveConfig, AtLimit, LimitConfig, LimitLayer},
     retry::RetryConfig,
+    throttle::{ThrottleConfig, Throttled},
 };
 use futures_util::future::join_all;
-use http::{Request, Response};
-use support::company::{Company, MS, address, answer, lock, now};
+use http::{Request, Response, StatusCode};
+use support::company::{Act, Company, MS, address, answer, lock, now, status};
 use tower::util::BoxCloneSyncService;
 
 fn get() -> Request<()> {
@@ -193,7 +194,116 @@ async fn a_refusal_is_told_to_the_caller_as_it_is() -> Result<(), BoxError> {
     Ok(())
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_listens_hears_which_endpoints_limit_refused() -> Result<(), BoxError> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&heard);
+    let observer = Observer::new(move |event| {
+        if let Event::AtLimit { endpoint, limit, .. } = event {
+            lock(&told).push((endpoint.map(|endpoint| endpoint.address().port()), *limit));
+        }
+    });
+    let company = Company::new(|_| Act::Hang);
+    // Of two limits around one endpoint each is told who listens.
+    for (inner, outer, refuses) in [(fixed(1), fixed(2), 1), (fixed(3), fixed(1), 1)] {
+        let client = company
+            .builder([4])
+            .endpoint_limit(inner.queue(0))
+            .endpoint_limit(outer.queue(0))
+            .observer(observer.clone())
+            .retry(retry(1))
+            .build()?;
+        let mut first = Box::pin(client.send(get()));
+        assert!(poll_once(first.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+        assert!(poll_once(first.as_mut()).is_pending());
+        assert_eq!(client.send(get()).await.expect_err("it is full").kind(), Kind::AtLimit);
+        assert_eq!(std::mem::take(&mut *lock(&heard)), [(Some(4), refuses)]);
+    }
+    Ok(())
+}
+
 // Throttle ─ limit ─ breaker ─ balance.
+
+/// Settings that no failure opens.
+fn never() -> Result<BreakerConfig, BoxError> {
+    Ok(BreakerConfig::new().consecutive_failures(10_000)?.minimum_calls(10_000)?)
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_the_throttle_refuses_does_not_wait_for_a_place_first() -> Result<(), BoxError> {
+    let (chaos, company) = (Chaos::seeded(7), Company::new(|_| answer(200)));
+    let client = Client::builder("http://payments")
+        .endpoints([address(1)])
+        .transport(chaos.clone().around(company.clone()))
+        .seed(7)
+        .breaker(never()?)
+        .throttle(ThrottleConfig::new().window(Duration::from_secs(60))?.minimum_rate(1)?)
+        .limit(fixed(1).queue(1000))
+        .retry(retry(1))
+        .build()?;
+    chaos.set([Fault::answer(StatusCode::SERVICE_UNAVAILABLE)]);
+    for _ in 0..500 {
+        let _ = client.send(get()).await;
+    }
+    // Now it takes calls and says nothing: one has the only place.
+    chaos.set([Fault::hang()]);
+    let mut under_way: Vec<_> = (0..200).map(|_| Box::pin(client.send(get()))).collect();
+    let polled = under_way.iter_mut().map(|call| poll_once(call.as_mut()));
+    let refused = polled.filter(|outcome| match outcome {
+        Poll::Ready(Err(error)) => find::<Throttled>(error).is_some(),
+        _ => false,
+    });
+    // Nine in ten.
+    let refused = refused.count();
+    assert!((150..200).contains(&refused), "{refused} of 200");
+    let waiting = client.limit().expect("asked for").state().waiting;
+    assert_eq!(waiting + refused + 1, 200);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_until_its_deadline_says_nothing_of_the_service()
+-> Result<(), BoxError> {
+    let company = Company::new(|_| Act::Hang);
+    let client = company
+        .builder([1])
+        .throttle(ThrottleConfig::new())
+        .limit(fixed(1))
+        .deadline(500 * MS)
+        .attempt_timeout(500 * MS)
+        .retry(retry(1))
+        .build()?;
+    let mut first = Box::pin(client.send(get()));
+    assert!(poll_once(first.as_mut()).is_pending());
+    tokio::time::sleep(MS).await;
+    drop(poll_once(first.as_mut()));
+    assert_eq!(company.calls(), 1);
+    let second = client.send(get());
+    let error = second.await.expect_err("the only place is taken, and the first one hangs");
+    assert_eq!((error.sent(), company.calls()), (Sent::No, 1));
+    // The first one is under way; the second is none of the service's business.
+    let throttle = client.snapshot().throttle.expect("asked for");
+    assert_eq!((throttle.requests, throttle.pending), (0, 1));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_slowly_does_not_make_the_service_slow_for_its_limit() -> Result<(), BoxError> {
+    let adaptive = AdaptiveConfig::new().window(10 * MS)?.min_samples(10)?;
+    let company = Company::new(|_| Act::After(5 * MS, status(200)));
+    let client = company.builder([1]).limit(LimitConfig::adaptive(adaptive)).build()?;
+    let limit = client.limit().expect("asked for");
+    for round in 1..=8 {
+        let calls = join_all((0..limit.state().limit).map(|_| client.send(get()))).await;
+        tokio::time::sleep(20 * round * round * MS).await;
+        for answer in calls {
+            answer?.into_body().collect().await?;
+        }
+    }
+    assert!(limit.state().limit > 23, "{limit:?}");
+    Ok(())
+}
 
 #[tokio::test(start_paused = true)]
 async fn the_service_as_a_whole_has_no_more_than_its_limit() -> Result<(), BoxError> {

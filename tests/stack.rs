@@ -29,6 +29,7 @@ use buttress::{
     find,
     hedge::HedgeConfig,
     retry::{Policy, RetryConfig},
+    throttle::ThrottleConfig,
     timeout::DeadlineHeader,
 };
 use futures_util::future::join_all;
@@ -287,6 +288,53 @@ async fn the_service_breaker_judges_what_all_endpoints_together_do() -> Result<(
     let error = client.send(get()).await.expect_err("it is open");
     assert!(error.is_rejected() && find::<Refusal>(&error).is_some());
     assert!(client.endpoints().iter().all(|status| status.open));
+    Ok(())
+}
+
+// Throttle, service breaker ─ attempt timeout.
+
+#[tokio::test(start_paused = true)]
+async fn the_service_breaker_and_the_throttle_hear_of_answers_and_of_attempts_without_one()
+-> Result<(), BoxError> {
+    let company = Company::new(|seen| match seen.nth {
+        0..4 => answer(200),
+        4 => Act::Fail(std::io::ErrorKind::ConnectionReset),
+        _ => Act::Hang,
+    });
+    let client = company
+        .builder(1..=9)
+        .service_breaker(BreakerConfig::new().consecutive_failures(3)?)
+        .throttle(ThrottleConfig::new())
+        .attempt_timeout(200 * MS)
+        .retry(once())
+        .build()?;
+    let counts = || {
+        let throttle = client.snapshot().throttle.expect("asked for");
+        (throttle.requests, throttle.accepts, throttle.pending)
+    };
+    let breaker = client.service_breaker().expect("asked for");
+    for _ in 0..4 {
+        client.send(get()).await?.into_body().collect().await?;
+    }
+    assert_eq!((counts(), breaker.state()), ((4, 4, 0), State::Closed));
+    for failures in 1..=3 {
+        assert_eq!(breaker.state(), State::Closed);
+        client.send(get()).await.expect_err("nobody answers");
+        assert_eq!(counts(), (4 + failures, 4, 0));
+    }
+    assert!(matches!(breaker.state(), State::Open { .. }), "{breaker:?}");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_slowly_does_not_make_the_service_slow_for_its_breaker() -> Result<(), BoxError> {
+    let company = Company::new(|_| answer(200));
+    let breaker = BreakerConfig::new().slow_calls(500 * MS, 50)?.minimum_calls(1)?;
+    let client = company.builder([1]).service_breaker(breaker).build()?;
+    let response = client.send(get()).await?;
+    sleep(1000 * MS).await;
+    response.into_body().collect().await?;
+    assert_eq!(client.service_breaker().expect("asked for").state(), State::Closed);
     Ok(())
 }
 

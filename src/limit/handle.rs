@@ -366,3 +366,27 @@ impl Sample {
         }
     }
 }
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use super::*;
+    use crate::classify::Retry;
+
+    #[test]
+    fn an_outcome_says_how_busy_the_service_is_or_nothing() {
+        let took = Duration::from_millis(7);
+        let answered = Some(Sample::Answered { latency: took, in_flight: 3 });
+        let of = |blame, sent| Sample::of(Verdict::new(blame, sent, Retry::Never), took, 3);
+        use Sent::{Maybe, No, Processed};
+        for (blame, no, maybe, processed) in [
+            (Blame::Nobody, None, None, answered),
+            (Blame::Client, None, None, answered),
+            (Blame::Endpoint, None, Some(Sample::Dropped), None),
+            (Blame::Service, Some(Sample::Dropped), Some(Sample::Dropped), Some(Sample::Dropped)),
+            (Blame::Caller, None, None, None),
+        ] {
+            let said = [of(blame, No), of(blame, Maybe), of(blame, Processed)];
+            assert_eq!(said, [no, maybe, processed], "{blame:?}");
+        }
+    }
+}

@@ -353,6 +353,8 @@ mod tests {
         assert!(!is_inside(&turnstile, late) && is_inside(&turnstile, early));
         turnstile.exit(now);
         assert_eq!(turnstile.look(), (0, 1, 1), "the late one has not left yet");
+        // Whoever comes has to look at the queue, for one in it may not be late.
+        assert!(turnstile.is_full() && turnstile.enter().is_none());
         let joined = turnstile.join(|_| 10, |_| later(), now(), Waker::noop());
         assert_eq!(joined, Joined::Inside, "and keeps nobody out");
         assert!(!turnstile.leave(late));

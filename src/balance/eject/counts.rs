@@ -361,11 +361,30 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_was_full_begins_anew_and_so_does_all_after_a_return() {
+        let counts = counts(&EjectionConfig::envoy());
+        let fail = |times| (0..times).for_each(|_| counts.count(ERROR, Origin::Answer));
+        fail(5);
+        assert_eq!((counts.struck(), counts.alarm.lower()), (0b001, true));
+        fail(4);
+        assert_eq!((counts.struck(), counts.alarm.lower()), (0, false));
+        fail(5);
+        counts.forget();
+        assert_eq!((counts.struck(), counts.tally()), (0, Tally::new(0, 0)));
+        fail(4);
+        counts.forget();
+        fail(1);
+        assert_eq!(counts.struck(), 0, "four and one are no five in a row");
+    }
+
+    #[test]
     fn a_quantile_waits_for_enough_answers() {
         let counts = counts(&EjectionConfig::new().latency(super::super::Latency::new()));
-        (0..49).for_each(|_| counts.took(Duration::from_millis(10)));
+        (0..25).for_each(|_| counts.took(Duration::from_millis(10)));
+        (0..24).for_each(|_| counts.took(Duration::from_secs(100)));
         assert_eq!(counts.tally().took, None);
         counts.took(Duration::from_secs(100));
+        // The median of an even number is the lower of the two in the middle.
         let (answers, took) = counts.tally().took.expect("fifty");
         assert_eq!(answers, 50);
         assert!(

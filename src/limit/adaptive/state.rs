@@ -216,7 +216,7 @@ impl Adaptive {
     ) -> Option<(f64, &'static str)> {
         let trial = *self.trial.get_or_insert(Trial { from: self.limit, latency });
         if self.limit > trial.from * TRIAL {
-            return Some((next.min(self.limit - 1.0), reason));
+            return Some((next, reason));
         }
         self.trial = None;
         if latency <= trial.latency * HELPED {
@@ -422,7 +422,7 @@ mod tests {
         let mut adaptive = Adaptive::new(&AdaptiveConfig::new(), start);
         let later = start + Duration::from_secs(2);
         let answered = Sample::Answered { latency: Duration::from_millis(5), in_flight: 1 };
-        for _ in 0..90 {
+        for _ in 0..89 {
             assert_eq!(adaptive.record(answered, start), None);
         }
         for _ in 0..10 {
@@ -445,7 +445,10 @@ mod tests {
         let mut feed = |adaptive: &mut Adaptive, sample: fn(u32) -> Sample| {
             for call in 0..5000 {
                 now += Duration::from_millis(10);
-                adaptive.record(sample(adaptive.limit()), now);
+                let before = adaptive.limit();
+                let change = adaptive.record(sample(before), now);
+                assert_eq!(change.map_or(before, |change| change.limit), adaptive.limit());
+                assert_eq!(change.is_some(), adaptive.limit() != before, "call {call}");
                 assert!((5..=22).contains(&adaptive.limit()), "call {call}");
             }
             adaptive.limit()
@@ -453,5 +456,132 @@ mod tests {
         assert_eq!(feed(&mut adaptive, |_| Sample::Dropped), 5);
         let full = |in_flight| Sample::Answered { latency: Duration::from_millis(5), in_flight };
         assert_eq!(feed(&mut adaptive, full), 22);
+    }
+
+    /// A state by itself, and windows that are made up one by one.
+    struct Windows {
+        adaptive: Adaptive,
+        now: Instant,
+    }
+
+    impl Windows {
+        fn new(initial: u32) -> Self {
+            let now = crate::time::now();
+            let config = AdaptiveConfig::new().initial(initial).expect("within the bounds");
+            Self { adaptive: Adaptive::new(&config, now), now }
+        }
+
+        /// Fifty answers in a second, of which one found so many under way, and the others few.
+        fn window(&mut self, latency: u64, in_flight: u32) -> Option<(u32, &'static str)> {
+            let answered =
+                |in_flight| Sample::Answered { latency: Duration::from_millis(latency), in_flight };
+            assert_eq!(self.adaptive.record(answered(in_flight), self.now), None);
+            for _ in 0..48 {
+                assert_eq!(self.adaptive.record(answered(1), self.now), None);
+            }
+            self.now += Duration::from_secs(1);
+            let change = self.adaptive.record(answered(1), self.now);
+            change.map(|Change { limit, reason }| (limit, reason))
+        }
+
+        /// One that found all places taken.
+        fn full(&mut self, latency: u64) -> Option<(u32, &'static str)> {
+            self.window(latency, self.adaptive.limit())
+        }
+
+        /// One in which every call was dropped.
+        fn dropped(&mut self) -> Option<(u32, &'static str)> {
+            for _ in 0..49 {
+                assert_eq!(self.adaptive.record(Sample::Dropped, self.now), None);
+            }
+            self.now += Duration::from_secs(1);
+            let change = self.adaptive.record(Sample::Dropped, self.now);
+            change.map(|Change { limit, reason }| (limit, reason))
+        }
+
+        /// Slow, whatever the limit: what it is when that has been found out.
+        fn slow_all_the_same(&mut self) -> u32 {
+            for _ in 0..10 {
+                if let Some((limit, "not_our_doing")) = self.full(100) {
+                    return limit;
+                }
+            }
+            panic!("it never finds out: {:?}", self.adaptive);
+        }
+    }
+
+    /// By hand: of a limit of 21 and latencies of 10 and 14 ms, 21 (1 - 10.13 / 14) = 5.8 wait,
+    /// which is between 3 and 6 times log 21, 1.32; of 10 and 20 ms half of them, at most.
+    #[test]
+    fn grows_where_few_wait_stays_where_some_do_and_falls_where_many_do() {
+        let mut bench = Windows::new(20);
+        assert_eq!(bench.full(10), Some((21, "room")));
+        assert_eq!(bench.full(14), None);
+        // A fifth of the 10.5 that wait.
+        assert_eq!(bench.full(20), Some((18, "queue")));
+        // The logarithm counts as 1 at least: fewer than 3 wait, though more than 3 log 5.
+        let mut bench = Windows::new(5);
+        bench.window(10, 1);
+        assert_eq!(bench.window(10, 5), Some((6, "room")));
+        bench.adaptive.set(5);
+        assert_eq!(bench.full(19), Some((6, "room")));
+        // By one where a twentieth is less, and by a twentieth where that is more.
+        assert_eq!(Windows::new(10).full(10), Some((11, "room")));
+        assert_eq!(Windows::new(100).full(10), Some((105, "room")));
+    }
+
+    #[test]
+    fn a_limit_that_is_not_needed_goes_back_where_it_began_and_no_further() {
+        let mut bench = Windows::new(20);
+        bench.adaptive.set(40);
+        assert_eq!(bench.window(10, 8), None, "a fifth of it is used");
+        assert_eq!(bench.window(10, 7), Some((38, "idle")));
+        bench.adaptive.set(21);
+        assert_eq!(bench.window(10, 1), Some((20, "idle")));
+        bench.adaptive.set(10);
+        assert_eq!(bench.window(10, 1), None, "it is below that already");
+    }
+
+    /// Where fewer calls are not faster, the limit goes back to where the trial began. Whatever
+    /// else happens in between ends a trial: what it began with is of another time.
+    #[test]
+    fn a_trial_begins_anew_after_room_drops_rest_and_a_limit_that_was_set() {
+        let lowered = || {
+            let mut bench = Windows::new(40);
+            assert_eq!(bench.full(10), Some((42, "room")));
+            assert!(bench.full(100).is_some_and(|(_, reason)| reason == "queue"));
+            bench
+        };
+        assert_eq!(lowered().slow_all_the_same(), 42, "where it began");
+
+        let mut bench = lowered();
+        for _ in 0..10 {
+            assert!(bench.full(5).is_some_and(|(_, reason)| reason == "room"));
+        }
+        let grown = bench.adaptive.limit();
+        assert!(grown > 50, "{grown}");
+        assert_eq!(bench.slow_all_the_same(), grown);
+
+        let mut bench = lowered();
+        let fallen = bench.dropped().map(|(limit, _)| limit);
+        assert_eq!(Some(bench.slow_all_the_same()), fallen);
+
+        let mut bench = lowered();
+        let lower = bench.adaptive.limit();
+        assert_eq!(bench.window(100, lower - 1), None, "nobody came up against it");
+        assert_eq!(bench.slow_all_the_same(), lower);
+
+        let mut bench = lowered();
+        bench.adaptive.set(80);
+        assert_eq!(bench.slow_all_the_same(), 80);
+    }
+
+    #[test]
+    fn what_was_seen_before_a_trial_in_vain_says_nothing_afterwards() {
+        let mut bench = Windows::new(20);
+        (0..10).for_each(|_| assert!(bench.full(10).is_some()));
+        // Many more are under way, as after a limit that was lowered, and all are slow.
+        while bench.window(100, 200).is_none_or(|(_, reason)| reason != "not_our_doing") {}
+        assert!(bench.window(100, 200).is_some_and(|(_, reason)| reason == "room"));
     }
 }
