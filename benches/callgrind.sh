@@ -4,7 +4,8 @@
 #
 #     bash benches/callgrind.sh              # the table, then the bar
 #     bash benches/callgrind.sh stack/Stack  # these subjects alone, without the bar
-#     bash benches/callgrind.sh policies     # what a pick costs over 3 to 10,000 endpoints
+#     bash benches/callgrind.sh policies     # what a call costs over 3 to 10,000 endpoints, and the
+#                                            # bar for how little that may depend on their number
 #
 # Each subject makes N calls and then 2N; the difference is the calls alone.
 set -euo pipefail
@@ -17,6 +18,9 @@ readonly BAR=6000
 # What has been reached (9,285), and a tenth, since libc copies memory by other instructions on
 # other processors: more than that fails. It may only go down, to the bar.
 readonly REACHED=10170
+# What a call with a policy adds over any number of endpoints, in percent of what it adds over the
+# number where it is cheapest: a pick looks at a few of them, however many there are.
+readonly SPREAD=130
 readonly BARE=stack/leaf WHOLE=stack/Stack
 readonly CALLS=${CALLS:-1000}
 
@@ -45,10 +49,12 @@ per_call() {
 }
 
 subjects=("$@")
+policies=
 if ((${#subjects[@]} == 0)); then
     mapfile -t subjects < <("$program" --list)
 elif [[ ${subjects[*]} == policies ]]; then
     mapfile -t subjects < <("$program" --policies)
+    policies=yes
 fi
 
 declare -A counted
@@ -72,4 +78,25 @@ if [[ -n ${counted[$WHOLE]:-} && -n ${counted[$BARE]:-} ]]; then
     printf '\nThe whole job adds %d instructions; at most %d so far, %d is the bar.\n' \
         "$added" "$REACHED" "$BAR"
     ((added <= REACHED))
+fi
+
+if [[ -n $policies ]]; then
+    declare -A least most
+    for subject in "${subjects[@]}"; do
+        policy=${subject#*/}
+        [[ $policy != leaf ]] || continue
+        added=$((counted[$subject] - counted[${subject%%/*}/leaf]))
+        low=${least[$policy]:-$added} high=${most[$policy]:-$added}
+        least[$policy]=$((added < low ? added : low))
+        most[$policy]=$((added > high ? added : high))
+    done
+    printf '\nWhat a policy adds over its dearest number of endpoints, in percent of its cheapest; at most %d.\n' \
+        "$SPREAD"
+    failed=
+    for policy in "${!most[@]}"; do
+        percent=$((100 * most[$policy] / least[$policy]))
+        printf '  %-54s %12d\n' "$policy" "$percent"
+        ((percent <= SPREAD)) || failed=yes
+    done
+    [[ -z $failed ]]
 fi

@@ -191,3 +191,29 @@ mod tests {
         assert_eq!(all.len(), count);
     }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn two_threads_never_draw_the_same() {
+        loom::model(|| {
+            let (entropy, alone) = (Arc::new(Entropy::seeded(7)), Entropy::seeded(7));
+            let other = {
+                let entropy = Arc::clone(&entropy);
+                thread::spawn(move || entropy.draw())
+            };
+            let mut drawn = [entropy.draw(), other.join().expect("it only draws")];
+            let mut expected = [alone.draw(), alone.draw()];
+            drawn.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(drawn, expected, "in either order");
+        });
+    }
+}

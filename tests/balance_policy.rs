@@ -15,12 +15,13 @@ use buttress::{
     BoxError, Entropy,
     balance::{
         Balance, BalanceConfig, Candidates, LeastRequest, Member, PeakEwma, Picker, Policy,
-        RoundRobin,
+        RoundRobin, Weighted,
     },
     call::{Call, Words},
     classify::{HttpClassifier, PlainClassifier},
     endpoint::{Endpoint, Fixed, Open},
 };
+use futures_util::FutureExt;
 use http::Response;
 use tokio::time::sleep;
 use tower::{ServiceExt, util::BoxCloneSyncService};
@@ -38,7 +39,7 @@ fn balance(
     script: impl Fn(u16) -> Answer + Clone + Send + Sync + 'static,
 ) -> Balance<Port, Open, PlainClassifier> {
     let endpoints: Vec<Endpoint> =
-        (0..count).map(|port| Endpoint::new(port.to_string(), at(port))).collect();
+        (0..count).map(|port| endpoint(port).with_weight(u32::from(port % 3) + 1)).collect();
     let make = move |endpoint: &Endpoint| {
         let (port, script) = (endpoint.address().port() - 1, script.clone());
         BoxCloneSyncService::new(tower::service_fn(move |_: Call<()>| script(port)))
@@ -48,6 +49,10 @@ fn balance(
     let open = |_: &Endpoint| Open::new();
     Balance::new(config, Fixed::new(endpoints), make, open, PlainClassifier::new())
         .expect("inside a runtime")
+}
+
+fn endpoint(port: u16) -> Endpoint {
+    Endpoint::new(port.to_string(), at(port))
 }
 
 fn at(port: u16) -> std::net::SocketAddr {
@@ -80,6 +85,33 @@ async fn round_robin_gives_everybody_the_same() -> Result<(), BoxError> {
     let shares = shares(&balance, 700).await?;
     assert!((0..7).all(|port| shares[&port] == 100), "{shares:?}");
     Ok(())
+}
+
+/// Goal: two calls don't meet at an endpoint while another has none, whichever threads make them: each
+/// call here is made by a thread of its own.
+#[test]
+fn all_threads_make_one_round() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("the system has room for a runtime");
+    let policies: [(Arc<dyn Policy>, [u32; 6]); 2] = [
+        (Arc::new(RoundRobin::new()), [20; 6]),
+        (Arc::new(Weighted::new()), [10, 20, 30, 10, 20, 30]),
+    ];
+    for (policy, shares) in policies {
+        let balance = runtime.block_on(async {
+            let balance = balance(BalanceConfig::new().policy(policy), 6, echo);
+            call(&balance).await.expect("it answers");
+            balance
+        });
+        let mut counts = [0_u32; 6];
+        for _ in 0..120 {
+            let one = || call(&balance).now_or_never().expect("it answers at once");
+            let port = std::thread::scope(|scope| scope.spawn(one).join());
+            counts[usize::from(port.expect("it only calls").expect("it answers"))] += 1;
+        }
+        let near = counts.iter().zip(shares).all(|(count, share)| count.abs_diff(share) <= 1);
+        assert!(near, "{counts:?}, not {shares:?}");
+    }
 }
 
 /// Goal: the neighbour of an endpoint that is passed over does not get its calls as well.

@@ -1,6 +1,6 @@
 //! The rules of the house that the compiler can't check: arrows between rooms only go down,
-//! there is one door to the clock, one to chance and one to what threads share, and nothing is
-//! unsafe, unfinished or too long.
+//! there is one door to the clock, one to chance and one to what threads share, what they share
+//! without a lock has a model, and nothing is unsafe, unfinished or too long.
 //!
 //! Every file is parsed, so that grouped, renamed and relative imports are seen for what they
 //! are, and so are paths that stand in the middle of the code. Macros' bodies are read token by

@@ -14,33 +14,22 @@ pub fn pick(
     load: impl Fn(usize) -> f64,
     draw: impl FnMut() -> u64,
 ) -> Option<usize> {
-    pick_and_weigh(count, fit, load, draw).map(|(at, _)| at)
-}
-
-/// As [`pick`], with the load of the one that was picked.
-#[inline]
-pub fn pick_and_weigh(
-    count: usize,
-    fit: impl Fn(usize) -> bool,
-    load: impl Fn(usize) -> f64,
-    mut draw: impl FnMut() -> u64,
-) -> Option<(usize, f64)> {
-    let (first, second) = two(count, &fit, &mut draw)?;
-    let loaded = |at| (at, load(at));
-    let first = loaded(first);
-    match second.map(loaded) {
-        Some(second) if second.1 < first.1 => Some(second),
-        _ => Some(first),
-    }
+    let (first, second) = two(count, fit, draw)?;
+    let Some(second) = second else { return Some(first) };
+    let least = load(first);
+    Some(if load(second) < least { second } else { first })
 }
 
 /// Draws before all are looked at. With half of them fit, six find two in 89 of 100 cases.
 const DRAWS: usize = 6;
 
-fn two(
+/// Two of `0..count` that are fit, of which the first is to win where they are equal, as in [`pick`];
+/// the second is none if only one is fit.
+#[inline]
+pub fn two(
     count: usize,
-    fit: &impl Fn(usize) -> bool,
-    draw: &mut impl FnMut() -> u64,
+    fit: impl Fn(usize) -> bool,
+    mut draw: impl FnMut() -> u64,
 ) -> Option<(usize, Option<usize>)> {
     let mut first = None;
     if count > 2 {
@@ -59,10 +48,11 @@ fn two(
 }
 
 /// Two of all that are fit, each pair with the same chance (algorithm R, Vitter 1985).
+#[inline(never)]
 fn reservoir(
     count: usize,
-    fit: &impl Fn(usize) -> bool,
-    draw: &mut impl FnMut() -> u64,
+    fit: impl Fn(usize) -> bool,
+    mut draw: impl FnMut() -> u64,
 ) -> Option<(usize, Option<usize>)> {
     let (mut first, mut second, mut seen) = (None, None, 0);
     for at in (0..count).filter(|&at| fit(at)) {

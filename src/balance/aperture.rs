@@ -97,7 +97,7 @@ impl Picker for Narrowed {
         let left_out = if self.rim.is_none() {
             [None; 2]
         } else {
-            self.rim.left_out((draw_by_key(among) >> 11) as f64 * UNIT)
+            self.rim.left_out((draw_by_key(among).0 >> 11) as f64 * UNIT)
         };
         let picked = self.picker.pick(&self.part.among(among, left_out));
         let picked = picked.or_else(|| {

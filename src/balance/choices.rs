@@ -31,27 +31,27 @@ impl PeakEwma {
     pub(super) fn pick_from<C: Candidates + ?Sized>(among: &C) -> Option<usize> {
         match among.usual() {
             None => {
-                let at = least(among, 0, |load| load.peak_ewma(|| among.draw()))?;
-                let load = among.load(at);
+                let picked = least(among, 0, |load| load.peak_ewma(|| among.draw()))?;
                 // One that starts slowly is always stale. To prefer the others all the same would
                 // leave it with nothing.
-                let fresh = !load.is_stale() || load.share() < 1.0;
-                Some(if fresh { at } else { fresher(among, at) })
+                let fresh = !picked.view.is_stale() || picked.view.share() < 1.0;
+                Some(if fresh { picked.at } else { fresher(among, picked.at, picked.load) })
             }
             Some(usual) => by_report(among, usual),
         }
     }
 }
 
-/// This one, of which nothing was heard for a while, or one that has just answered and is less
-/// loaded.
+/// This one with this load, of which nothing was heard for a while, or one that has just answered
+/// and is less loaded.
 #[inline(never)]
-fn fresher<C: Candidates + ?Sized>(among: &C, at: usize) -> usize {
-    let load = |at| among.load(at).peak_ewma(|| among.draw());
-    let (mut best, mut least) = (at, load(at));
-    for at in (0..HEARD).filter_map(|nth| among.heard(nth)) {
-        if at != best && load(at) < least && among.is_fit(at) {
-            (best, least) = (at, load(at));
+fn fresher<C: Candidates + ?Sized>(among: &C, at: usize, load: f64) -> usize {
+    let (mut best, mut least) = (at, load);
+    for at in (0..HEARD).filter_map(|nth| among.heard(nth)).filter(|&heard| heard != at) {
+        let load = among.load(at).peak_ewma(|| among.draw());
+        // Looked at last: hardly any of them does not fit.
+        if load < least && among.is_fit(at) {
+            (best, least) = (at, load);
         }
     }
     best
@@ -62,9 +62,9 @@ fn fresher<C: Candidates + ?Sized>(among: &C, at: usize) -> usize {
 #[inline(never)]
 fn by_report<C: Candidates + ?Sized>(among: &C, usual: Usual) -> Option<usize> {
     let measure = |load: &LoadView<'_>| load.reported(usual, || among.draw());
-    let at = least(among, HEARD_REPORTS, measure)?;
-    let (other, load) = lesser(among, measure)?;
-    Some(if load < measure(&among.load(at)) { other } else { at })
+    let one = least(among, HEARD_REPORTS, measure)?;
+    let other = lesser(among, measure)?;
+    Some(if other.load < one.load { other.at } else { one.at })
 }
 
 impl Policy for PeakEwma {
@@ -104,54 +104,72 @@ impl Policy for LeastRequest {
 
 impl Picker for LeastRequest {
     fn pick(&self, among: &dyn Candidates) -> Option<usize> {
-        least(among, 0, |load| {
+        let picked = least(among, 0, |load| {
             let doubt = if load.is_doubted() { DOUBTED } else { 0.0 };
             (f64::from(load.in_flight()) + 1.0) * handicap(load.share(), || among.draw()) + doubt
-        })
+        });
+        picked.map(|picked| picked.at)
     }
 }
 
 /// More than there are ever calls in flight.
 const DOUBTED: f64 = (1_u64 << 32) as f64;
 
+/// A candidate that was looked at, and what was measured of it.
+#[derive(Clone, Copy)]
+struct Weighed<'a> {
+    at: usize,
+    view: LoadView<'a>,
+    load: f64,
+}
+
 /// The less loaded of two drawn at random.
 #[inline]
-fn lesser<C: Candidates + ?Sized>(
-    among: &C,
+fn lesser<'a, C: Candidates + ?Sized>(
+    among: &'a C,
     measure: impl Fn(&LoadView<'_>) -> f64,
-) -> Option<(usize, f64)> {
-    let load = |at| measure(&among.load(at));
-    p2c::pick_and_weigh(among.count(), |at| among.is_fit(at), load, || among.draw())
+) -> Option<Weighed<'a>> {
+    let weighed = |at| {
+        let view = among.load(at);
+        Weighed { at, view, load: measure(&view) }
+    };
+    let (first, second) = p2c::two(among.count(), |at| among.is_fit(at), || among.draw())?;
+    let first = weighed(first);
+    Some(match second.map(weighed) {
+        Some(second) if second.load < first.load => second,
+        _ => first,
+    })
 }
 
 /// The less loaded of two drawn at random, and of these and the last `heard`.
 #[inline]
-fn least<C: Candidates + ?Sized>(
-    among: &C,
+fn least<'a, C: Candidates + ?Sized>(
+    among: &'a C,
     heard: usize,
     measure: impl Fn(&LoadView<'_>) -> f64,
-) -> Option<usize> {
-    let (mut best, mut least) = lesser(among, &measure)?;
+) -> Option<Weighed<'a>> {
+    let mut best = lesser(among, &measure)?;
     for nth in 0..heard {
         let Some(at) = among.heard(nth) else { break };
-        if at == best {
+        if at == best.at {
             continue;
         }
-        let load = measure(&among.load(at));
+        let view = among.load(at);
+        let load = measure(&view);
         // Looked at last: hardly any of them does not fit. One that starts slowly is looked at only
         // when it is drawn, or it would be heard the more, the more it is looked at.
-        if load < least && among.is_fit(at) && among.load(at).share() >= 1.0 {
-            (best, least) = (at, load);
+        if load < best.load && among.is_fit(at) && view.share() >= 1.0 {
+            best = Weighed { at, view, load };
         }
     }
-    if !among.load(best).is_doubted() {
+    if !best.view.is_doubted() {
         return Some(best);
     }
     // All were in doubt, as one pair in ten is when two of five fail. Another pair, and no more:
     // to look until somebody is found who is not would throw all the calls on the first one that
     // comes back.
-    let (again, load) = lesser(among, &measure)?;
-    Some(if load < least { again } else { best })
+    let again = lesser(among, &measure)?;
+    Some(if again.load < best.load { again } else { best })
 }
 
 /// How many of those that have just answered are looked at. Four do no better than two where there

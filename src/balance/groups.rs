@@ -70,8 +70,7 @@ fn weigh(group: &[usize], members: &[Member<'_>], least: f64) -> (f64, f64) {
 impl Picker for Groups {
     fn pick(&self, among: &dyn Candidates) -> Option<usize> {
         // The calls of a key stay in the group of their key, while its share allows it.
-        let draw = draw_by_key(among);
-        let is_keyed = among.words().is_some_and(|words| words.affinity.is_some());
+        let (draw, is_keyed) = draw_by_key(among);
         let drawn = self.groups.iter().position(|group| draw < group.below).unwrap_or(0);
         let mut doubted = None;
         let others = (0..self.groups.len()).filter(|&group| group != drawn);

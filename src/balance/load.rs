@@ -519,6 +519,27 @@ mod loom_tests {
     use super::*;
 
     #[test]
+    fn what_begins_and_what_is_heard_adds_up() {
+        loom::model(|| {
+            let now = crate::time::now();
+            let load = Arc::new(Load::new(now, Duration::from_secs(4), Some(0.001), now));
+            let one = move |load: &Load| {
+                load.begin(now);
+                load.heard(now);
+                load.end();
+            };
+            let other = {
+                let load = Arc::clone(&load);
+                thread::spawn(move || one(&load))
+            };
+            load.begin(now);
+            assert!(load.awaited() > 0 && load.in_flight() > 0, "its own call waits");
+            other.join().expect("it only calls");
+            assert_eq!((load.awaited(), load.in_flight()), (1, 1));
+        });
+    }
+
+    #[test]
     fn neither_of_two_samples_is_lost() {
         loom::model(|| {
             let now = crate::time::now();

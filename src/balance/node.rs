@@ -364,3 +364,31 @@ pub struct EndpointStatus {
     /// How busy its server has said that it is, 1 being all it has, and how long ago.
     pub reported_utilization: Option<(f32, Duration)>,
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+    use crate::endpoint::Open;
+
+    #[test]
+    fn of_two_wishes_to_be_left_alone_the_longer_is_followed() {
+        loom::model(|| {
+            let now = crate::time::now();
+            let endpoint = Endpoint::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+            let load = Load::new(now, Duration::from_secs(4), None, now);
+            let recent = Arc::new(Recent::new());
+            let node = Arc::new(Node::new(endpoint, (), Open::new(), load, recent, now));
+            let other = {
+                let node = Arc::clone(&node);
+                thread::spawn(move || node.set_aside(Duration::from_secs(2), now))
+            };
+            node.set_aside(Duration::from_secs(1), now);
+            assert!(node.set_aside_until(now) >= Some(now + Duration::from_secs(1)));
+            other.join().expect("it only wishes");
+            assert_eq!(node.set_aside_until(now), Some(now + Duration::from_secs(2)));
+        });
+    }
+}

@@ -94,10 +94,10 @@ impl Candidates for Among<'_> {
 }
 
 /// Chance, but for calls that go by a key always the same: what is decided by it does not part
-/// the calls of one key.
-pub(super) fn draw_by_key(among: &dyn Candidates) -> u64 {
+/// the calls of one key. And whether it goes by a key.
+pub(super) fn draw_by_key(among: &dyn Candidates) -> (u64, bool) {
     let key = among.words().and_then(|words| words.affinity);
-    key.map_or_else(|| among.draw(), |key| avalanche(key ^ OTHERWISE))
+    key.map_or_else(|| (among.draw(), false), |key| (avalanche(key ^ OTHERWISE), true))
 }
 
 /// So that what was decided says nothing of the key's place on a ring.

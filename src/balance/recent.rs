@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use super::load::{TICKS_A_SECOND, since};
-use crate::sync::{AtomicBool, AtomicU32, LANES, Ordering, Padded, lane};
+use crate::sync::{AtomicBool, AtomicU32, Lanes, Ordering};
 
 /// How many are remembered.
 pub(super) const REMEMBERED: usize = 4;
@@ -41,7 +41,7 @@ const FRESH: u32 = 10 * TICKS_A_SECOND as u32;
 pub(super) struct Recent {
     /// Whether there ever was a report.
     reports: AtomicBool,
-    lanes: Box<[Padded<Lane>]>,
+    lanes: Lanes<Lane>,
 }
 
 #[derive(Debug, Default)]
@@ -81,15 +81,12 @@ impl Usual {
 
 impl Recent {
     pub(super) fn new() -> Self {
-        Self {
-            reports: AtomicBool::new(false),
-            lanes: (0..LANES).map(|_| Padded::default()).collect(),
-        }
+        Self { reports: AtomicBool::new(false), lanes: Lanes::default() }
     }
 
     #[inline]
     fn lane(&self) -> &Lane {
-        &self.lanes[lane()]
+        self.lanes.own()
     }
 
     /// A good answer has come from this place, after so many seconds.
@@ -194,5 +191,53 @@ mod tests {
         let usual = recent.usual(20).expect("there were some");
         assert!((usual.in_flight - 8.0).abs() < 0.01 && (usual.latency - 0.020).abs() < 1e-4);
         assert!(recent.usual(FRESH + 11).is_none());
+    }
+}
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: two threads that share a lane, as the
+/// seventeenth and the first do.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn of_two_answers_of_one_moment_one_may_be_lost_and_never_both() {
+        loom::model(|| {
+            let recent = Arc::new(Recent::new());
+            let other = {
+                let recent = Arc::clone(&recent);
+                thread::spawn(move || recent.heard(7, 0.032))
+            };
+            recent.heard(3, 0.016);
+            let seen = (recent.get(0), recent.latency());
+            // Seen while the other writes: nothing, or what somebody has said.
+            assert!(matches!(seen.0, None | Some(3 | 7)), "{seen:?}");
+            other.join().expect("it only hears");
+            assert!(matches!(recent.get(0), Some(3 | 7)), "{:?}", recent.get(0));
+            for latency in [seen.1, recent.latency()] {
+                assert!((0.016..0.0321).contains(&latency), "{latency}");
+            }
+        });
+    }
+
+    #[test]
+    fn who_sees_a_report_sees_what_it_said_or_what_was_said_before() {
+        loom::model(|| {
+            let recent = Arc::new(Recent::new());
+            recent.reported(4.0, 1);
+            let other = {
+                let recent = Arc::clone(&recent);
+                thread::spawn(move || recent.reported(8.0, 2))
+            };
+            let usual = recent.usual(2).expect("there was one");
+            assert!((4.0..8.0).contains(&usual.in_flight), "{usual:?}");
+            other.join().expect("it only reports");
+            let usual = recent.usual(2).expect("there were two");
+            assert!((usual.in_flight - 4.25).abs() < 1e-6, "{usual:?}");
+        });
     }
 }

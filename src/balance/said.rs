@@ -102,3 +102,30 @@ mod tests {
         assert_eq!(said.utilization(100), None);
     }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`. That a new report is not lost to a call
+/// that is sent meanwhile can't be modelled: loom (0.7) does not order a store before an exchange that
+/// has not seen it.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn of_two_calls_that_are_sent_at_once_both_count() {
+        loom::model(|| {
+            let said = Arc::new(Said::default());
+            said.take(&LoadReport { in_flight: Some(1.0), ..LoadReport::new() }, 1);
+            let other = {
+                let said = Arc::clone(&said);
+                thread::spawn(move || said.sent())
+            };
+            said.sent();
+            other.join().expect("it only sends");
+            assert_eq!(said.in_flight(1).map(|(in_flight, _)| in_flight), Some(3.0));
+        });
+    }
+}

@@ -260,3 +260,51 @@ impl<S, G> Drop for Shared<S, G> {
         }
     }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::{
+        net::SocketAddr,
+        sync::atomic::{AtomicU32, Ordering::SeqCst},
+    };
+
+    use loom::thread;
+
+    use super::*;
+    use crate::{
+        balance::{load::Load, node::Node, snapshot::Member},
+        endpoint::{Health, Open},
+        event::Observer,
+    };
+
+    /// Two calls find at once that nobody may be called.
+    #[test]
+    fn a_panic_is_told_once() {
+        loom::model(|| {
+            let (now, told) = (now(), Arc::new(AtomicU32::new(0)));
+            let counted = Arc::clone(&told);
+            let observer = Observer::new(move |_| {
+                counted.fetch_add(1, SeqCst);
+            });
+            let shared = Arc::new(Shared::new(BalanceConfig::new().observer(observer), now));
+            let endpoint = Endpoint::from(SocketAddr::from(([127, 0, 0, 1], 1)));
+            let load = Load::new(now, Duration::from_secs(4), None, now);
+            let recent = Arc::clone(&shared.recent);
+            let node = Arc::new(Node::new(endpoint.clone(), (), Open::new(), load, recent, now));
+            let (endpoint, health) = (Arc::new(endpoint), Health::Unhealthy);
+            let members = vec![Member { node, endpoint, health, eligible: false }];
+            shared.publish(Snapshot::new(1, members, Vec::new(), None, now));
+            let looks = move |shared: &Shared<(), Open>| {
+                assert!(shared.in_panic(&shared.snapshot.load(), now, true));
+            };
+            let other = {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || looks(&shared))
+            };
+            looks(&shared);
+            other.join().expect("it only looks");
+            assert_eq!(told.load(SeqCst), 1);
+        });
+    }
+}

@@ -166,3 +166,61 @@ const fn doubt(level: u32) -> u32 {
     let level = level.saturating_sub(1);
     DOUBT << if level < MAX_LEVEL { level } else { MAX_LEVEL - 1 }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: every order in which two threads can
+/// say how a call ended, or that the endpoint is back.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::{sync::Arc, time::Duration};
+
+    use loom::thread;
+
+    use super::*;
+
+    fn with(standing: &Arc<Standing>, act: impl Fn(&Standing) + 'static) -> thread::JoinHandle<()> {
+        let standing = Arc::clone(standing);
+        thread::spawn(move || act(&standing))
+    }
+
+    #[test]
+    fn a_failure_is_not_lost_to_a_good_answer_of_the_same_moment() {
+        loom::model(|| {
+            let standing = Arc::new(Standing::new());
+            standing.failed(1, 2);
+            let other = with(&standing, |standing| standing.failed(3, 4));
+            standing.succeeded(|| 3);
+            other.join().expect("it only fails");
+            let (level, tick) = unpack(standing.word.load(Ordering::Relaxed));
+            // The answer came first, or to a call that began before the failure was known.
+            assert!(matches!((level, tick), (3 | 4, 4)), "{level} at {tick}");
+        });
+    }
+
+    #[test]
+    fn one_wave_of_failures_counts_once() {
+        loom::model(|| {
+            let standing = Arc::new(Standing::new());
+            let other = with(&standing, |standing| standing.failed(1, 2));
+            standing.failed(1, 3);
+            other.join().expect("it only fails");
+            assert_eq!(unpack(standing.word.load(Ordering::Relaxed)).0, FAILURE);
+        });
+    }
+
+    #[test]
+    fn a_start_is_not_lost_to_a_failure_nor_a_failure_to_a_start() {
+        loom::model(|| {
+            let start = SlowStart::over(Duration::from_secs(30));
+            let standing = Arc::new(Standing::new().with_slow_start(start));
+            let other = with(&standing, |standing| standing.start(5));
+            standing.failed(3, 4);
+            // Another thread's start may be seen before the tick that it began at: then as an old
+            // one, which is over.
+            let share = standing.share(6);
+            assert!(share == 1.0 || (share - 0.1).abs() < 1e-9, "{share}");
+            other.join().expect("it only starts");
+            assert!(standing.is_doubted(|| false, 6) && standing.is_starting());
+            assert!((standing.share(6) - 0.1).abs() < 1e-9);
+        });
+    }
+}

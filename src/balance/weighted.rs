@@ -22,7 +22,8 @@ use crate::{
 /// Like [`RoundRobin`] it is blind for what is waiting at an endpoint now: for endpoints whose
 /// capacity is known and differs, and calls that are alike.
 ///
-/// An endpoint [in doubt](LoadView::is_doubted) is passed over while the next few are not.
+/// An endpoint [in doubt](LoadView::is_doubted) is passed over while the next few are not. All threads
+/// count with one number, for the reason that stands at [`RoundRobin`].
 #[derive(Clone, Debug)]
 pub struct Weighted {
     next: Arc<Padded<AtomicU64>>,
@@ -274,5 +275,19 @@ impl Round {
             }
         }
         picked
+    }
+}
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use super::{super::round_robin::loom_tests::each_has_one, *};
+
+    #[test]
+    fn two_threads_begin_one_round() {
+        each_has_one(|| {
+            let (stride, next) = (Stride::new(&[1.0, 1.0]), Arc::default());
+            Arc::new(Round { stride: stride.expect("two are known"), weights: vec![1.0; 2], next })
+        });
     }
 }

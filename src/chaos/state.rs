@@ -208,3 +208,34 @@ mod tests {
         assert!(Plan::new(Vec::new(), crate::time::now()).is_none());
     }
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use http::Request;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn of_two_requests_one_meets_a_fault_that_strikes_once() {
+        loom::model(|| {
+            let now = crate::time::now();
+            let plan = Plan::new(vec![Fault::hang().times(1)], now);
+            let plan = Arc::new(plan.expect("there is a fault"));
+            let meets = move |plan: &Plan| {
+                let request = Request::new(());
+                let strike = plan.strike(&Head::of(&request, None), now, || 0.0, |_| ());
+                strike.and_then(|strike| strike.head).is_some()
+            };
+            let other = {
+                let plan = Arc::clone(&plan);
+                thread::spawn(move || meets(&plan))
+            };
+            let met = [meets(&plan), other.join().expect("it only asks")];
+            assert_eq!(met.iter().filter(|met| **met).count(), 1);
+        });
+    }
+}

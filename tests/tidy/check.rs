@@ -14,6 +14,7 @@ pub(crate) enum Rule {
     Clock,
     Chance,
     Shared,
+    Model,
     Forbidden,
     Length,
     Docs,
@@ -51,7 +52,8 @@ pub(crate) fn check(path: &str, source: &str) -> Vec<Violation> {
 
 /// The same without exceptions.
 pub(crate) fn check_strictly(path: &str, source: &str) -> Vec<Violation> {
-    let mut report = Report { path, found: BTreeSet::new() };
+    let is_modelled = source.contains("mod loom_tests");
+    let mut report = Report { path, is_modelled, found: BTreeSet::new() };
     let own = own_room(path);
     if path != ROOT && floor(&own).is_none() {
         let sentence = format!(
@@ -95,6 +97,7 @@ fn own_room(path: &str) -> String {
 
 struct Report<'a> {
     path: &'a str,
+    is_modelled: bool,
     found: BTreeSet<Violation>,
 }
 
@@ -110,6 +113,7 @@ impl Report<'_> {
             (Rule::Clock, self.clock(mention, &names)),
             (Rule::Chance, self.chance(mention, &names)),
             (Rule::Shared, self.shared(mention, &names)),
+            (Rule::Model, self.model(mention, &names)),
         ];
         for (rule, sentence) in verdicts {
             if let Some(sentence) = sentence {
@@ -208,6 +212,18 @@ impl Report<'_> {
             "only src/sync.rs opens the door to what threads share ({at}{what}): use its twin in \
              `crate::sync`, which loom can take the place of"
         ))
+    }
+
+    fn model(&self, mention: &Mention, names: &[&str]) -> Option<String> {
+        let ["crate", "sync", what, ..] = names else { return None };
+        let is_lock_free = what.starts_with("Atomic") && mention.import && !mention.in_test;
+        (is_lock_free && !self.is_modelled).then(|| {
+            format!(
+                "what threads share without a lock ({what}) has a model: show every order of what \
+                 two of them do in `mod loom_tests` (or say in EXCEPTIONS in tests/tidy/house.rs why \
+                 there is nothing to show)"
+            )
+        })
     }
 
     fn remark(&mut self, what: What, line: usize) {

@@ -121,7 +121,7 @@ fn arrows_that_go_down_or_stay_within_the_room() {
     finds_nothing("src/lib.rs", "pub mod cellar; pub use self::{entropy::Entropy, retry::Retry};");
     // One vocabulary, and one ground.
     finds_nothing("src/call/words.rs", "use crate::{classify::Verdict, endpoint::EndpointKey};");
-    finds_nothing("src/entropy.rs", "use crate::sync::AtomicU64;");
+    finds_nothing("src/entropy.rs", "use crate::sync::Mutex;");
 }
 
 #[test]
@@ -227,6 +227,22 @@ fn a_second_door_to_what_threads_share() {
     finds(Rule::Shared, "src/breaker/state.rs", not_only_in_tests);
     let not_only_in_tests = "#[cfg(any(test, unix))] mod m { use std::sync::Mutex; } //~";
     finds(Rule::Shared, "src/breaker/state.rs", not_only_in_tests);
+}
+
+#[test]
+fn what_is_shared_without_a_lock_and_without_a_model() {
+    for source in [
+        "use crate::sync::AtomicU64; //~",
+        "use crate::{\n    entropy::Entropy,\n    sync::{AtomicBool, Mutex, lock}, //~\n};",
+        "use crate::sync;\nuse sync::AtomicU32; //~",
+    ] {
+        finds(Rule::Model, "src/breaker/state.rs", source);
+        let modelled = format!("{source}\n#[cfg(all(test, buttress_loom))] mod loom_tests {{}}");
+        finds_nothing("src/breaker/state.rs", &modelled.replace("//~", ""));
+    }
+    finds_nothing("src/breaker/state.rs", "use crate::sync::{Mutex, Padded, lock};");
+    finds_nothing("src/breaker/mirror.rs", "use crate::sync::{AtomicU64, Ordering};");
+    finds_nothing("src/breaker/state.rs", "#[cfg(test)] mod t { use crate::sync::AtomicU64; }");
 }
 
 #[test]

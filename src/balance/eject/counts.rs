@@ -445,4 +445,24 @@ mod loom_tests {
             assert!(!alarm.lower());
         });
     }
+
+    /// Who is called by the alarm sees what it was raised for.
+    #[test]
+    fn who_lowers_the_alarm_sees_the_row() {
+        loom::model(|| {
+            let config = EjectionConfig::envoy().consecutive(
+                super::super::Consecutive::new().server_errors(1, 100).expect("above 0"),
+            );
+            let alarm = Arc::new(Alarm::default());
+            let counts = Arc::new(Counts::new(&config, Arc::clone(&alarm)));
+            let other = {
+                let counts = Arc::clone(&counts);
+                thread::spawn(move || counts.count(ERROR, Origin::Answer))
+            };
+            if alarm.lower() {
+                assert_eq!(counts.struck(), 0b001);
+            }
+            other.join().expect("it only counts");
+        });
+    }
 }
