@@ -263,3 +263,160 @@ impl Drop for Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        balance::{load::Load, policy::LoadView},
+        endpoint::Health,
+        entropy::Entropy,
+    };
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Endpoints by number, each with the key that it keeps.
+    struct Known {
+        endpoints: Vec<(EndpointKey, Endpoint, Health)>,
+        load: Load,
+        entropy: Entropy,
+        now: Instant,
+    }
+
+    impl Known {
+        fn new(count: u16) -> Self {
+            let now = crate::time::now();
+            let endpoint = |at: u16| Endpoint::from(std::net::SocketAddr::from(([10; 4], at)));
+            let known = |at| (EndpointKey::unique(), endpoint(at), Health::Healthy);
+            Self {
+                endpoints: (0..count).map(known).collect(),
+                load: Load::new(now, MS, None, now),
+                entropy: Entropy::seeded(7),
+                now,
+            }
+        }
+
+        /// The field of these.
+        fn field(&self, probes: &Probes, which: &[usize]) -> Arc<Field> {
+            let member = |&at: &usize| {
+                let (key, endpoint, health) = &self.endpoints[at];
+                let load = LoadView::new(&self.load, 0.001, 0);
+                Member { endpoint, key: *key, health: *health, fit: true, load }
+            };
+            probes.field(&which.iter().map(member).collect::<Vec<_>>())
+        }
+
+        fn due(&self, probes: &Probes) -> Vec<Order> {
+            probes.due(self.now, || self.entropy.draw())
+        }
+
+        /// Calls so often, and answers the probes of it all.
+        fn ask_all(&self, probes: &Probes, field: &Field, calls: usize, in_flight: f32) {
+            for _ in 0..calls {
+                probes.desk.called(field);
+                for order in self.due(probes) {
+                    let said = Probed::new(in_flight);
+                    order.answered(said, self.now, self.entropy.draw()).expect("it can be");
+                }
+            }
+        }
+
+        fn number(&self, endpoint: &Endpoint) -> usize {
+            let found = self.endpoints.iter().position(|(_, known, _)| known == endpoint);
+            found.expect("it is known")
+        }
+
+        fn numbers(&self, orders: &[Order]) -> Vec<usize> {
+            let mut numbers: Vec<_> = orders.iter().map(|it| self.number(it.endpoint())).collect();
+            numbers.sort_unstable();
+            numbers
+        }
+    }
+
+    fn probes(config: ProbingConfig) -> Probes {
+        let never = |_: &Endpoint| std::future::pending::<Result<Probed, BoxError>>();
+        Probes::new(never, config)
+    }
+
+    fn pooled(field: &Field) -> Vec<u32> {
+        let mut places: Vec<_> =
+            lock(&field.pool).entries().iter().map(|entry| entry.place).collect();
+        places.sort_unstable();
+        places
+    }
+
+    #[test]
+    fn of_three_endpoints_all_are_asked_and_none_twice_at_a_time() {
+        let (known, probes) = (Known::new(3), probes(ProbingConfig::new()));
+        let field = known.field(&probes, &[0, 1, 2]);
+        let orders = known.due(&probes);
+        assert_eq!(known.numbers(&orders), [0, 1, 2], "before the first call");
+        probes.desk.called(&field);
+        assert_eq!(known.due(&probes).len(), 0, "they are being asked");
+        drop(orders);
+        probes.desk.called(&field);
+        assert_eq!(known.due(&probes).len(), 3);
+        let ProbingSnapshot { sent, failed, under_way, picks, .. } = probes.snapshot();
+        assert_eq!((sent, failed, under_way, picks), (6, 6, 0, 2));
+    }
+
+    #[test]
+    fn no_more_are_under_way_than_may_be_and_what_could_not_be_sent_is_not_made_up_for() {
+        let config = ProbingConfig::new().limits(MS, 4).expect("four");
+        let (known, probes) = (Known::new(100), probes(config));
+        let all: Vec<_> = (0..100).collect();
+        let field = known.field(&probes, &all);
+        let first = known.due(&probes);
+        (0..50).for_each(|_| probes.desk.called(&field));
+        let second = known.due(&probes);
+        assert_eq!((first.len(), second.len()), (3, 1));
+        drop((first, second));
+        assert_eq!(known.due(&probes).len(), 0);
+    }
+
+    #[test]
+    fn who_is_unhealthy_is_not_asked_while_others_can_be() {
+        let (mut known, probes) = (Known::new(4), probes(ProbingConfig::new()));
+        (known.endpoints[1].2, known.endpoints[2].2) = (Health::Unhealthy, Health::Pending);
+        let _field = known.field(&probes, &[0, 1, 2, 3]);
+        assert_eq!(known.numbers(&known.due(&probes)), [0, 3]);
+        known.endpoints.iter_mut().for_each(|known| known.2 = Health::Unhealthy);
+        let field = known.field(&probes, &[0, 1, 2, 3]);
+        (0..2).for_each(|_| probes.desk.called(&field));
+        assert_eq!(known.due(&probes).len(), 4, "of those who are not well, too");
+    }
+
+    #[test]
+    fn another_set_takes_over_what_is_known_of_its_members() {
+        let (known, probes) = (Known::new(5), probes(ProbingConfig::new()));
+        let field = known.field(&probes, &[0, 1, 2, 3]);
+        known.ask_all(&probes, &field, 8, 9.0);
+        assert_eq!(pooled(&field), [0, 1, 2, 3]);
+
+        let same = known.field(&probes, &[0, 1, 2, 3]);
+        assert!(Arc::ptr_eq(&field, &same), "nothing has changed");
+        let next = known.field(&probes, &[4, 3, 1]);
+        assert_eq!(pooled(&next), [1, 2], "3 and 1, by their places");
+        let uses: u32 = lock(&next.pool).entries().iter().map(|entry| entry.uses).sum();
+        assert_eq!(uses, 4, "two calls each");
+        drop((field, same));
+        known.ask_all(&probes, &next, 1, 9.0);
+        assert_eq!(pooled(&next), [0, 1, 2]);
+        assert_eq!(probes.snapshot().picks, 9, "those of a set that is no more count");
+
+        let strangers = known.field(&probes, &[0, 2]);
+        assert!(pooled(&strangers).is_empty());
+        assert_eq!(known.due(&probes).len(), 2, "before the first call");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_is_none() {
+        let (known, probes) = (Known::new(9), probes(ProbingConfig::new()));
+        let field = known.field(&probes, &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        for (order, in_flight) in known.due(&probes).into_iter().zip([-1.0, f32::NAN, 2.0]) {
+            let believed = order.answered(Probed::new(in_flight), known.now, 0).is_ok();
+            assert_eq!(believed, in_flight == 2.0, "{in_flight}");
+        }
+        assert_eq!((pooled(&field).len(), probes.snapshot().failed), (1, 2));
+    }
+}

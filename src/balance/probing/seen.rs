@@ -21,10 +21,11 @@ impl Seen {
         self.next = (self.next + 1) % REMEMBERED;
     }
 
-    /// Who has more is hot: at a quantile of 0 all are, at 1 none.
+    /// Who has more is hot: at a quantile of 0 all are, at 1 none. Of few answers the highest is hot
+    /// rather than cold: among the first three one may well have far too much to do.
     pub(super) fn threshold(&self, quantile: f64) -> f32 {
         let count = self.in_flight.len();
-        let rank = (quantile * count as f64).ceil() as usize;
+        let rank = (quantile * count as f64) as usize;
         if rank == 0 {
             return f32::NEG_INFINITY;
         }
@@ -49,6 +50,11 @@ mod tests {
         assert_eq!(seen.threshold(0.84), 84.0);
         assert_eq!(seen.threshold(0.0), f32::NEG_INFINITY);
         assert_eq!(seen.threshold(1.0), f32::INFINITY);
+        let mut few = Seen::default();
+        for (in_flight, threshold) in [(9.0, f32::NEG_INFINITY), (5.0, 5.0), (7.0, 7.0)] {
+            few.add(in_flight);
+            assert_eq!(few.threshold(0.84), threshold, "9 is hot");
+        }
         (0..REMEMBERED).for_each(|_| seen.add(3.0));
         assert_eq!(seen.threshold(0.84), 3.0, "what was before is forgotten");
     }
