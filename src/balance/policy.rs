@@ -161,13 +161,13 @@ impl<'a> LoadView<'a> {
     #[inline]
     #[must_use]
     pub fn latency(&self) -> Duration {
-        Duration::try_from_secs_f64(self.latency_seconds()).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(self.load.latency_at(self.usual, self.tick))
+            .unwrap_or(Duration::MAX)
     }
 
-    /// As [`latency`](Self::latency), in seconds.
-    #[inline]
-    pub(super) fn latency_seconds(&self) -> f64 {
-        self.load.latency_at(self.usual, self.tick)
+    /// The [latency](Self::latency), as so many times what is usual in the fleet.
+    pub(super) fn slowness(&self) -> f64 {
+        self.load.latency_at(self.usual, self.tick) / self.usual
     }
 
     /// Whether it failed a short while ago, so that any other is to be preferred.

@@ -3,12 +3,12 @@
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, VecDeque},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{server::Server, work::exponential};
 use crate::{
-    algo::by_load::LatencyByLoad, balance::Probed, endpoint::LoadReport, entropy::Entropy,
+    algo::by_load::LatencyByLoad, balance::Probed, endpoint::LoadReport, entropy::Entropy, time,
 };
 
 /// Times are nanoseconds since the run began.
@@ -80,6 +80,8 @@ pub(super) struct Machine {
     serving: BinaryHeap<Job>,
     waiting: VecDeque<(Came, f64)>,
     latency: LatencyByLoad,
+    /// When the run began, by which only spans are told.
+    began: Instant,
     /// Which of the announced completions still holds.
     pub(super) epoch: u32,
     /// Requests that have hung here, and never end.
@@ -115,6 +117,7 @@ impl Machine {
             serving: BinaryHeap::new(),
             waiting: VecDeque::new(),
             latency: LatencyByLoad::new(),
+            began: time::now(),
             epoch: 0,
             hung: 0,
         }
@@ -169,7 +172,8 @@ impl Machine {
         let Job { ends, came } = self.serving.pop()?;
         self.rate += 1.0 / MEASURED;
         self.done = self.done.max(ends);
-        self.latency.record(came.others, Duration::from_nanos(now - came.at));
+        let took = Duration::from_nanos(now - came.at);
+        self.latency.record(came.others, took, self.instant(now));
         if let Some((came, work)) = self.waiting.pop_front() {
             self.serving.push(Job { ends: self.done + work, came });
         }
@@ -194,9 +198,13 @@ impl Machine {
     }
 
     /// What it answers to a probe.
-    pub(super) fn answered(&self) -> Answered {
+    pub(super) fn answered(&self, now: u64) -> Answered {
         let in_flight = self.in_flight() as u32;
-        Answered { in_flight, latency: self.latency.at(in_flight) }
+        Answered { in_flight, latency: self.latency.at(in_flight, self.instant(now)) }
+    }
+
+    fn instant(&self, now: u64) -> Instant {
+        self.began + Duration::from_nanos(now)
     }
 
     fn advance(&mut self, now: u64) {

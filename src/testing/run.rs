@@ -287,7 +287,7 @@ impl Run {
                 Fault::Fail | Fault::Stray(_) | Fault::Throttled(_) => {}
             }
         }
-        let said = self.world.machines[server as usize].answered();
+        let said = self.world.machines[server as usize].answered(self.world.now);
         self.at(self.world.now + takes, Event::Probed { client, server, said });
     }
 

@@ -14,8 +14,9 @@ pub struct Probed {
     /// How many requests it works on now, from all its clients. What is negative or no number is as
     /// good as no answer.
     pub in_flight: f32,
-    /// What an answer takes it, with as many requests as it has; if it does not say, what this
-    /// client expects of its next answer counts.
+    /// What an answer takes it, with as many requests as it has. If it does not say, it counts as the
+    /// quickest of those that do, or as slower, if it has been slower than is usual for this client;
+    /// and if none does, that alone counts.
     pub latency: Option<Duration>,
 }
 

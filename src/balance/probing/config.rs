@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pace::Rates;
 use crate::balance::config::InvalidBalance;
 
 /// Probes a call, on average (`r_probe`).
@@ -185,9 +186,15 @@ impl ProbingConfig {
         self.cold
     }
 
-    /// How many probes are sent after a silence: as many as for a call, and enough for a choice.
-    pub(super) fn probes_in_silence(&self) -> usize {
-        (self.probes.ceil() as usize).max(2)
+    pub(super) fn rates_of_probes(&self) -> Rates {
+        Rates {
+            a_call: self.probes,
+            // As many as there is room for: what is known of nobody is known of all at once.
+            at_first: self.pool,
+            silence: self.idle,
+            // As many as for a call, and enough for a choice.
+            in_silence: (self.probes.ceil() as usize).max(2),
+        }
     }
 
     /// For how many calls each answer serves among so many endpoints: equation 1 of the paper,
@@ -196,19 +203,28 @@ impl ProbingConfig {
     ///
     /// `1 - m / n` of the probes go to an endpoint of which the pool has no answer; the others only
     /// renew one. That is made for far more endpoints than the pool has places: with 24 of them and
-    /// the defaults its divisor is 0, and with fewer it is negative, since so many answers could never
-    /// be held by probes at that rate. The most that could be, if each served for ever, are
-    /// `n (1 - r_remove / r_probe)`, and we aim at half of that: so we deviate below 48 endpoints,
-    /// where each serves for two calls.
+    /// the defaults its divisor is 0, with fewer it is negative, and where it is small an answer is
+    /// gone by so often that the tail pays for it. So below a hundred endpoints, as many as the
+    /// paper's testbed had, an answer serves for as many calls as among a hundred; and where so few
+    /// more come than go that such a pool could not be held, for as many as hold half of what could.
     const fn uses(&self, endpoints: usize) -> f64 {
-        let (Self { probes, removals, .. }, n) = (self, endpoints as f64);
-        let most = n * (1.0 - *removals / *probes) / 2.0;
-        let aim = if most < self.pool as f64 { most } else { self.pool as f64 };
-        let fresh = if endpoints == 0 { *probes } else { (1.0 - aim / n) * *probes };
-        let uses = (1.0 + self.surplus) / (fresh - *removals);
+        let Self { probes, removals, .. } = *self;
+        let pool = self.pool as f64;
+        let renewed = least(
+            if endpoints == 0 { 1.0 } else { pool / endpoints as f64 },
+            least(pool / TESTBED, (1.0 - removals / probes) / 2.0),
+        );
+        let uses = (1.0 + self.surplus) / ((1.0 - renewed) * probes - removals);
         if uses > 1.0 { uses } else { 1.0 }
     }
 }
+
+const fn least(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
+/// Endpoints.
+const TESTBED: f64 = 100.0;
 
 impl Default for ProbingConfig {
     fn default() -> Self {
@@ -276,11 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn with_few_endpoints_an_answer_serves_for_two_calls() {
-        for endpoints in [1, 2, 3, 16, 24, 47, 48] {
-            let uses = ProbingConfig::new().pool_rules(endpoints).uses;
-            assert!((uses - 2.0).abs() < 1e-9, "{endpoints}: {uses}");
+    fn with_few_endpoints_it_serves_as_often_as_with_a_hundred() {
+        let uses = |config: ProbingConfig, endpoints| config.pool_rules(endpoints).uses;
+        for endpoints in [0, 1, 2, 3, 16, 24, 99] {
+            assert_eq!(uses(ProbingConfig::new(), endpoints), uses(ProbingConfig::new(), 100));
         }
-        assert!(ProbingConfig::new().pool_rules(0).uses.is_finite());
+        let close = ProbingConfig::new().rates(1.0, 0.9).expect("more come than go");
+        // 2 / ((1 - 0.05) - 0.9): of a hundred no more than ten could be held.
+        assert!((uses(close, 100) - 40.0).abs() < 1e-6, "{}", uses(close, 100));
     }
 }

@@ -112,8 +112,7 @@ impl Field {
     pub(super) fn due(&self, now: Instant, config: &ProbingConfig) -> usize {
         // Relaxed: a call that is not seen now has woken who looks again.
         let calls = self.calls.load(Ordering::Relaxed);
-        let silence = (config.idle, config.probes_in_silence());
-        lock(&self.pace).due(now, (calls, config.probes), silence)
+        lock(&self.pace).due(now, calls, &config.rates_of_probes())
     }
 
     /// When some are due although nobody calls.

@@ -13,7 +13,8 @@
 //!
 //! - Each call brings about [three probes](DEFAULT_PROBES), to endpoints drawn at random. They are sent
 //!   by a task of the balancer's own, have connections and a time limit of their own, and take no
-//!   call's place. When nobody calls, some are sent [every half second](DEFAULT_IDLE).
+//!   call's place. Before the first call there are as many as the pool has places, and when nobody
+//!   calls, some are sent [every half second](DEFAULT_IDLE).
 //! - The pool has [16 answers](DEFAULT_POOL), none older than [a second](DEFAULT_ANSWER_AGE), and
 //!   one of an endpoint. A call that goes by one adds itself to what that says of the requests in
 //!   flight; after [so many calls](ProbingConfig::rates) as the paper reckons it is used up. With each
@@ -76,8 +77,8 @@
 //! # Where we deviate
 //!
 //! - A newer answer of an endpoint takes the place of the older one, as the term `1 - m / n` of
-//!   the paper's equation 1 suggests; below 48 endpoints that equation is bent, since it has no answer
-//!   there. Two answers are never removed but by use and age.
+//!   the paper's equation 1 suggests; below a hundred endpoints that equation is held where it is for a
+//!   hundred. Two answers are never removed but by use and age.
 //! - To an endpoint there is one probe under way at a time. One that hangs is sent no more of them, and
 //!   with few endpoints and many calls fewer than three a call are sent.
 //! - Endpoints that are as good by the rule's first number are told apart by the other one.

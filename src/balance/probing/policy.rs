@@ -72,7 +72,7 @@ impl Picker for ByAnswers {
     fn pick(&self, among: &dyn Candidates) -> Option<usize> {
         const UNIT: f64 = 1.0 / (1_u64 << 53) as f64;
         self.probes.desk.called(&self.field);
-        let latency = |at| among.load(at).latency_seconds() as f32;
+        let slower = |at| among.load(at).slowness() as f32;
         let fit = |at| {
             // An endpoint that fails at once has nothing to do, and says so. And one that starts
             // slowly is looked at as often as is its share.
@@ -85,7 +85,7 @@ impl Picker for ByAnswers {
         // Of those who find it held none waits: on a machine of many cores, where that would be the
         // bottleneck, some of the calls go by two choices.
         let picked =
-            try_lock(&self.field.pool).and_then(|mut pool| pool.pick(among.now(), latency, fit));
+            try_lock(&self.field.pool).and_then(|mut pool| pool.pick(among.now(), slower, fit));
         picked.or_else(|| {
             self.probes.desk.without_answers();
             PeakEwma::pick_from(among)

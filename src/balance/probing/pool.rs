@@ -85,18 +85,23 @@ impl Pool {
     /// are hot to the one with the fewest in flight. None if there are fewer than two that `fit`,
     /// as far as was asked.
     ///
-    /// `latency` is what counts of an endpoint whose server does not say any.
+    /// An endpoint whose server does not say what an answer takes, since it had hardly any to do of
+    /// late, counts as the quickest of those that do, times what it is `slower` than is usual as far
+    /// as this client knows. To count it as an average one would leave it with nothing to do: who is
+    /// picked is better than that.
     pub(super) fn pick(
         &mut self,
         now: Instant,
-        latency: impl Fn(usize) -> f32,
+        slower: impl Fn(usize) -> f32,
         fit: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         self.expire(now);
+        let said = self.entries.iter().filter_map(|entry| entry.latency);
+        let quickest = said.min_by(f32::total_cmp).unwrap_or(1.0);
         let mut ranks = [Rank::LAST; LARGEST_POOL];
         for (rank, entry) in ranks.iter_mut().zip(&self.entries) {
-            let latency = entry.latency.unwrap_or_else(|| latency(entry.place as usize));
-            *rank = Rank::of(entry, latency, self.threshold);
+            let unsaid = || quickest * slower(entry.place as usize);
+            *rank = Rank::of(entry, entry.latency.unwrap_or_else(unsaid), self.threshold);
         }
         let ranks = &mut ranks[..self.entries.len()];
         let mut left = ranks.len();
@@ -336,12 +341,24 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_that_its_server_does_not_say_is_asked_for() {
-        let (mut pool, now) = pool(RULES, 5.0, &[(0.0, 0.02)]);
-        pool.put(Entry { latency: None, uses: 9, ..entry(1, 0.0, 0.0, now) });
+    fn of_a_latency_that_its_server_does_not_say_this_client_knows_something() {
+        let unsaid = |place, now| Entry { latency: None, uses: 9, ..entry(place, 0.0, 0.0, now) };
+        let (mut some, now) = pool(RULES, 5.0, &[(0.0, 0.02), (0.0, 0.05)]);
+        some.put(unsaid(2, now));
+        assert_eq!(some.pick(now, |_| 1.2, |_| true), Some(0));
+        assert_eq!(some.pick(now, |_| 0.9, |_| true), Some(2));
+
+        let mut none = Pool::new(RULES);
+        (0..3).for_each(|place| none.put(unsaid(place, now)));
+        none.expect(5.0);
+        assert_eq!(none.pick(now, |place| [3.0, 0.5, 1.0][place], |_| true), Some(1));
+    }
+
+    #[test]
+    fn who_had_nothing_to_do_is_as_good_as_the_quickest() {
+        let (mut pool, now) = pool(RULES, 5.0, &[(1.0, 0.02), (1.0, 0.03)]);
         pool.put(Entry { latency: None, uses: 9, ..entry(2, 0.0, 0.0, now) });
-        let known = |place: usize| if place == 2 { 0.01 } else { 0.09 };
-        assert_eq!(pool.pick(now, known, |_| true), Some(2));
+        assert_eq!(pool.pick(now, |_| 1.0, |_| true), Some(2));
     }
 
     proptest! {
