@@ -14,7 +14,7 @@ use std::{
 use buttress::{
     BoxError, Entropy, Event, Observer,
     balance::{
-        Balance, BalanceConfig, Policy, Priorities, Probed, Probing, ProbingConfig,
+        Aperture, Balance, BalanceConfig, Policy, Priorities, Probed, Probing, ProbingConfig,
         ProbingSnapshot, Zones,
     },
     call::Call,
@@ -197,7 +197,8 @@ async fn three_probes_a_call_and_three_in_each_half_second_of_silence() {
     assert_eq!(company.asked(), 346);
 
     let few = ProbingConfig::new().rates(0.4, 0.1).and_then(|few| few.idle(None));
-    let company = Company::new(60, few.expect("more than go"), alone, says, echo).await;
+    let boxed = |policy| Box::new(policy) as Box<dyn Policy>;
+    let company = Company::new(60, few.expect("more than go"), boxed, says, echo).await;
     assert_eq!(company.asked(), 16, "before the first call");
     company.shares(100).await;
     assert_eq!(company.asked(), 56);
@@ -243,8 +244,9 @@ async fn a_probe_without_an_answer_is_an_event_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn where_no_probe_is_answered_calls_are_picked_as_if_nobody_probed() {
     let says = |_| Box::pin(ready(Err("no such page".into()))) as Asked;
-    let company = Company::new(5, ProbingConfig::new(), alone, says, echo).await;
+    let company = Company::new(5, ProbingConfig::new(), Arc::new, says, echo).await;
     let shares = company.shares(1_000).await;
+    assert!(company.asked() > 3_000 / 2, "{}", company.asked());
     assert!((1..=5).all(|port| shares[&port] > 120), "{shares:?}");
     assert_eq!(company.policy.snapshot().without_answers, 1_000);
 }
@@ -323,6 +325,18 @@ async fn a_new_picker_goes_on_with_what_is_known() {
     let ProbingSnapshot { picks, without_answers, .. } = company.policy.snapshot();
     assert_eq!(picks, 500);
     assert_eq!(without_answers, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_is_in_the_aperture_is_asked() {
+    let peers = std::num::NonZeroU32::new(5).expect("5 is not 0");
+    let narrow = |policy| Aperture::new(2, peers, policy).and_then(|it| it.least(4)).expect("four");
+    let says = |_| said(1.0, MS);
+    let company = Company::new(20, ProbingConfig::new(), narrow, says, echo).await;
+    let shares = company.shares(200).await;
+    let asked = lock(&company.asked).len();
+    assert!(asked >= 4 && asked <= 6 && shares.len() <= asked, "{asked} were asked: {shares:?}");
+    assert_eq!(company.policy.snapshot().without_answers, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use buttress::{
     transport::{HyperTransport, TransportConfig},
 };
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use support::{Nobody, Server};
@@ -32,6 +32,7 @@ enum Says {
     InLines,
     AsAnObject,
     Nothing,
+    NotFound,
 }
 
 /// A server that counts its requests, and answers probes from the counts.
@@ -111,6 +112,11 @@ impl State {
             Says::InLines => Response::new(Full::from(lines.replace(',', "\n"))),
             Says::AsAnObject => Response::new(Full::from(object)),
             Says::Nothing => Response::new(Full::from("OK")),
+            Says::NotFound => {
+                let response = Response::builder().status(StatusCode::NOT_FOUND);
+                // As good as any, but for its status.
+                response.body(Full::from(object)).expect("it is text")
+            }
         }
     }
 }
@@ -172,29 +178,31 @@ async fn calls_avoid_the_one_that_others_keep_busy() -> Result<(), BoxError> {
 
     busy.state.release.notify_waiters();
     while let Some(status) = held.join_next().await {
-        assert_eq!(status??, http::StatusCode::OK);
+        assert_eq!(status??, StatusCode::OK);
     }
     Ok(())
 }
 
-/// Goal: one says nothing of its load, at one nobody listens: both are told of, and called all the
-/// same where they can be.
+/// Goal: one says nothing of its load, one does not know the page, at one nobody listens: all of that
+/// is told, and they are called all the same where they can be.
 #[tokio::test]
 async fn what_is_wrong_with_a_probe_is_told() -> Result<(), BoxError> {
-    let (silent, nobody) = (Instance::start(Says::Nothing).await, Nobody::new());
+    let silent = Instance::start(Says::Nothing).await;
+    let (strange, nobody) = (Instance::start(Says::NotFound).await, Nobody::new());
+    let all = [silent.server.address(), strange.server.address(), nobody.address()];
     let told = Arc::<Mutex<Vec<String>>>::default();
     let observer = {
-        let (told, address) = (Arc::clone(&told), silent.server.address());
+        let told = Arc::clone(&told);
         Observer::new(move |event| {
             if let Event::LoadProbeFailed(endpoint, error) = event {
-                let which = if endpoint.address() == address { "silent" } else { "nobody" };
+                let which = all.iter().position(|&it| it == endpoint.address());
                 let told = &mut told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.push(format!("{which}: {error}"));
+                told.push(format!("{}: {error}", which.expect("it is one of them")));
             }
         })
     };
     let client = Client::builder("http://jobs")
-        .endpoints([silent.server.address(), nobody.address()])
+        .endpoints(all)
         .balance(BalanceConfig::new().policy(policy()?))
         .observer(observer)
         .build()?;
@@ -205,13 +213,15 @@ async fn what_is_wrong_with_a_probe_is_told() -> Result<(), BoxError> {
         let told = told.lock().unwrap_or_else(PoisonError::into_inner);
         told.iter().any(|said| said.starts_with(which) && said.contains(what))
     };
-    let both = async {
-        while !(is_told("silent", "requests_in_flight") && is_told("nobody", "")) {
+    let each = async {
+        while !(is_told("0:", "requests_in_flight") && is_told("1:", "404") && is_told("2:", "")) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(20), both).await?;
-    assert_eq!(silent.state.served.load(SeqCst), 20);
+    timeout(Duration::from_secs(20), each).await?;
+    let served = [&silent, &strange].map(|it| it.state.served.load(SeqCst));
+    assert_eq!(served.iter().sum::<u32>(), 20);
+    assert!(served.iter().all(|&served| served > 0), "{served:?}");
     Ok(())
 }
 

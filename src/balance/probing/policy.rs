@@ -92,3 +92,102 @@ impl Picker for ByAnswers {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{
+        balance::{
+            load::Load,
+            policy::LoadView,
+            probing::{Probed, desk::Probes},
+            recent::Usual,
+        },
+        call::Words,
+        endpoint::{Endpoint, EndpointKey, Health},
+        entropy::Entropy,
+        error::BoxError,
+        sync::lock,
+    };
+
+    /// Four endpoints that are alike.
+    struct Four {
+        loads: [Load; 4],
+        entropy: Entropy,
+        now: Instant,
+    }
+
+    impl Candidates for Four {
+        fn count(&self) -> usize {
+            4
+        }
+
+        fn is_fit(&self, _: usize) -> bool {
+            true
+        }
+
+        fn load(&self, at: usize) -> LoadView<'_> {
+            LoadView::new(&self.loads[at], 0.001, 0)
+        }
+
+        fn heard(&self, _: usize) -> Option<usize> {
+            None
+        }
+
+        fn usual(&self) -> Option<Usual> {
+            None
+        }
+
+        fn draw(&self) -> u64 {
+            self.entropy.draw()
+        }
+
+        fn now(&self) -> Instant {
+            self.now
+        }
+
+        fn words(&self) -> Option<&Words> {
+            None
+        }
+    }
+
+    /// Goal: a pick does not wait for another thread that is at the pool, and goes by two choices.
+    #[test]
+    fn a_pick_waits_for_nobody() {
+        let now = crate::time::now();
+        let load = || Load::new(now, Duration::from_secs(1), None, now);
+        let four =
+            Four { loads: [load(), load(), load(), load()], entropy: Entropy::seeded(7), now };
+        let endpoints: Vec<Endpoint> =
+            (0..4).map(|at| std::net::SocketAddr::from(([10; 4], at)).into()).collect();
+        let never = |_: &Endpoint| std::future::pending::<Result<Probed, BoxError>>();
+        let probes = Probes::new(never, ProbingConfig::new());
+        let member = |(at, endpoint)| {
+            let (key, health) = (EndpointKey::unique(), Health::Unchecked);
+            Member { endpoint, key, health, fit: true, load: four.load(at) }
+        };
+        let members: Vec<_> = endpoints.iter().enumerate().map(member).collect();
+        let field = probes.field(&members);
+        drop(members);
+        for order in probes.due(now, || four.entropy.draw()) {
+            order.answered(Probed::new(1.0), now, 0).expect("it can be");
+        }
+        let picker = ByAnswers { field: Arc::clone(&field), probes: probes.clone() };
+        let told = |probes: &Probes| probes.snapshot().without_answers;
+        assert!(picker.pick(&four).is_some());
+        assert_eq!(told(&probes), 0, "four have answered");
+
+        let held = lock(&field.pool);
+        let (done, picked) = mpsc::channel();
+        std::thread::spawn(move || done.send(picker.pick(&four)));
+        let picked = picked.recv_timeout(Duration::from_secs(20));
+        drop(held);
+        assert!(picked.expect("it waits for nobody").is_some());
+        assert_eq!(told(&probes), 1);
+    }
+}
