@@ -7,13 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use buttress::{
+    BoxError,
     algo::xxh64::avalanche,
     balance::{
         Aperture, Balance, BalanceConfig, LeastRequest, Maglev, Member, PeakEwma, Picker, Policy,
-        Priorities, RingHash, RoundRobin, Weighted, Zones,
+        Priorities, Probed, Probing, ProbingConfig, RingHash, RoundRobin, Weighted, Zones,
     },
     body::Body,
     call::Call,
@@ -77,6 +79,14 @@ pub(crate) fn policies(visit: &mut impl Visit) {
         over(visit, group, "Weighted", Some(Weighted::new()), lean);
         over(visit, group, "RingHash", Some(RingHash::new()), keyed);
         over(visit, group, "Maglev", Some(Maglev::new()), keyed);
+        over(visit, group, "Probing, the pick alone", Some(pick_alone()), lean);
+        over(
+            visit,
+            group,
+            "Probing, its probes included",
+            Some(probing(ProbingConfig::new())),
+            lean,
+        );
         let peers = NonZeroU32::new(10).expect("10 is not 0");
         let aperture = Aperture::new(3, peers, PeakEwma::new()).expect("3 is below 10");
         over(visit, group, "Aperture of PeakEwma", Some(aperture), lean);
@@ -85,6 +95,20 @@ pub(crate) fn policies(visit: &mut impl Visit) {
         let levels = Priorities::new(near);
         over(visit, group, "Priorities of Zones of PeakEwma", Some(levels), lean);
     }
+}
+
+/// A policy whose probes are answered at once, by as many tasks as of any other kind.
+fn probing(config: ProbingConfig) -> Probing {
+    let said = |_: &Endpoint| std::future::ready(Ok::<_, BoxError>(Probed::new(1.0)));
+    Probing::new(said, config)
+}
+
+/// One that probes before the first call and hardly ever again, and whose answers serve for good: what
+/// is left is what a pick costs a call.
+fn pick_alone() -> Probing {
+    let seldom = ProbingConfig::new().rates(1e-9, 0.0).expect("more come than go");
+    let lasting = seldom.idle(None).and_then(|it| it.age(Duration::from_secs(86_400)));
+    probing(lasting.and_then(|it| it.surplus(1e9)).expect("a day is above zero"))
 }
 
 fn over(

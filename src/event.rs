@@ -172,6 +172,9 @@ pub enum Event<'a> {
     HealthChanged(&'a Endpoint, Health),
     /// An active check of an endpoint failed, which need not change the mind; this is why.
     ProbeFailed(&'a Endpoint, &'a (dyn std::error::Error + 'static)),
+    /// An endpoint did not say how busy it is, when a [policy that probes](crate::balance::Probing)
+    /// asked it.
+    LoadProbeFailed(&'a Endpoint, &'a (dyn std::error::Error + 'static)),
     /// An endpoint does worse than its peers.
     Outlier {
         /// Which.

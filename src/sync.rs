@@ -16,7 +16,7 @@ use std::{
     cell::Cell,
     ops::Deref,
     sync::{
-        Arc,
+        Arc, TryLockError,
         atomic::{AtomicUsize, Ordering as StdOrdering},
     },
 };
@@ -26,6 +26,15 @@ use std::{
 /// not end all the others.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// As [`lock`], if nobody holds it now: for who has something else to do and must not wait.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// A value on cache lines of its own, so that threads that write its neighbours don't slow it.

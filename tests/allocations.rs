@@ -17,7 +17,7 @@ use buttress::{
     BoxError, Entropy,
     balance::{
         AffinityLayer, Aperture, Balance, BalanceConfig, Maglev, PeakEwma, Policy, Priorities,
-        RingHash, Weighted, Zones,
+        Probed, Probing, ProbingConfig, RingHash, Weighted, Zones,
     },
     body::Body,
     breaker::{BreakerConfig, BreakerLayer},
@@ -524,6 +524,14 @@ fn no_policy_adds_anything_to_a_pick() {
     assert_eq!(over(RingHash::new(), keyed), 0);
     assert_eq!(over(Maglev::new(), keyed), 0);
     assert_eq!(over(Maglev::new(), carried), 0);
+    // A call wakes the task that sends the probes, and no more; here that never runs again. The age
+    // is for a machine that takes its time.
+    let lasting = ProbingConfig::new().age(Duration::from_secs(60)).expect("it is above zero");
+    let said = |_: &Endpoint| std::future::ready(Ok::<_, BoxError>(Probed::new(1.0)));
+    let probing = Probing::new(said, lasting);
+    assert_eq!(over(probing.clone(), carried), 0);
+    let told = probing.snapshot();
+    assert!(told.picks > 1 && told.without_answers == 0, "{told:?}");
 }
 
 #[test]

@@ -22,7 +22,9 @@ use std::{
 };
 
 use buttress::{
-    balance::{BalanceConfig, LeastRequest, RoundRobin},
+    BoxError,
+    balance::{BalanceConfig, LeastRequest, Probed, Probing, ProbingConfig, RoundRobin},
+    endpoint::Endpoint,
     testing::{Antagonists, Fleet, Report, Server, Work},
 };
 
@@ -67,11 +69,17 @@ fn policies() -> [Policy; 8] {
             fleet.balance(|| BalanceConfig::new().policy(LeastRequest::new()))
         }),
         policy("tower's Peak EWMA", |fleet| fleet.choose_by(|_| others::Tower::new())),
-        policy("Prequal", |fleet| fleet.choose_by(|_| others::Prequal::new())),
+        policy("ours, probing (Prequal)", |fleet| fleet.balance(probing)),
         policy("ours", |fleet| fleet),
         policy("ours, with reports", |fleet| fleet.reports(true)),
         policy("oracle", |fleet| fleet.choose_by(|_| others::Oracle)),
     ]
+}
+
+/// With the paper's settings. A fleet's servers answer probes themselves: this one is never called.
+fn probing() -> BalanceConfig {
+    let probe = |_: &Endpoint| std::future::pending::<Result<Probed, BoxError>>();
+    BalanceConfig::new().policy(Probing::new(probe, ProbingConfig::new()))
 }
 
 /// Means over the seeds.

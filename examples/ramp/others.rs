@@ -1,9 +1,6 @@
 //! What the ramp compares with: other people's policies, and oracles that see what no client can.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use buttress::testing::{Chooser, Ended, View};
 
@@ -129,114 +126,6 @@ impl Chooser for Weighted {
             self.credit.push(view.below(1_000) as f64 / 1_000.0);
         }
     }
-}
-
-/// Prequal (NSDI'24): three probes a call, a pool of sixteen that get one second old, one removed
-/// a call, hot above the 84th percentile of the requests in flight that were seen. Its probes take
-/// no time here, and what they say of a server's latency is true.
-pub(crate) struct Prequal {
-    pool: Vec<Probe>,
-    seen: VecDeque<f64>,
-    worst: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Probe {
-    server: usize,
-    in_flight: f64,
-    latency: f64,
-    at: Instant,
-    uses: u32,
-}
-
-impl Prequal {
-    const POOL: usize = 16;
-    const AGE: Duration = Duration::from_secs(1);
-    const HOT: f64 = 0.84;
-    const SEEN: usize = 128;
-
-    pub(crate) fn new() -> Self {
-        Self { pool: Vec::new(), seen: VecDeque::new(), worst: false }
-    }
-
-    fn hot(&self) -> f64 {
-        let mut seen: Vec<f64> = self.seen.iter().copied().collect();
-        seen.sort_unstable_by(f64::total_cmp);
-        seen.get((seen.len() as f64 * Self::HOT) as usize).copied().unwrap_or(f64::MAX)
-    }
-
-    /// Of the cold the one with the lowest latency; of the hot, if all are, the one with the
-    /// fewest requests.
-    fn best(&self, hot: f64) -> Option<usize> {
-        let places = 0..self.pool.len();
-        let key = |&at: &usize| {
-            let probe = self.pool[at];
-            let is_hot = probe.in_flight >= hot;
-            (is_hot, if is_hot { probe.in_flight } else { probe.latency })
-        };
-        places.min_by(|a, b| {
-            let (a, b) = (key(a), key(b));
-            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-        })
-    }
-
-    /// By turns the oldest and the worst.
-    fn forget(&mut self, hot: f64) {
-        if self.pool.is_empty() {
-            return;
-        }
-        self.worst = !self.worst;
-        let worst = || {
-            let key = |at: &usize| (self.pool[*at].in_flight >= hot, self.pool[*at].latency);
-            (0..self.pool.len()).max_by(|a, b| {
-                let (a, b) = (key(a), key(b));
-                a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-            })
-        };
-        let at = if self.worst { worst().unwrap_or(0) } else { 0 };
-        self.pool.remove(at);
-    }
-
-    fn probe(&mut self, view: &View<'_>, sent: usize) {
-        let server = view.below(view.count());
-        let in_flight = view.in_flight(server) as f64 + f64::from(u8::from(server == sent));
-        let latency = ((in_flight + 1.0) / view.capacity(server)).max(1.0);
-        // Its reuse budget comes to 1.3 for these settings: equation 1, with delta 1.
-        let uses = if view.below(10) < 3 { 2 } else { 1 };
-        if self.pool.len() >= Self::POOL {
-            self.pool.remove(0);
-        }
-        self.pool.push(Probe { server, in_flight, latency, at: view.now(), uses });
-        self.seen.push_back(in_flight);
-        if self.seen.len() > Self::SEEN {
-            self.seen.pop_front();
-        }
-    }
-}
-
-impl Chooser for Prequal {
-    fn choose(&mut self, view: &View<'_>) -> Option<usize> {
-        let now = view.now();
-        self.pool.retain(|probe| now.duration_since(probe.at) < Self::AGE && probe.uses > 0);
-        let hot = self.hot();
-        let best = if self.pool.len() < 2 { None } else { self.best(hot) };
-        let server = match best {
-            Some(at) => {
-                let probe = &mut self.pool[at];
-                probe.uses -= 1;
-                probe.in_flight += 1.0;
-                probe.server
-            }
-            None => view.below(view.count()),
-        };
-        self.forget(hot);
-        (0..3).for_each(|_| self.probe(view, server));
-        Some(server)
-    }
-
-    fn ended(&mut self, _: usize, _: &Ended, _: &View<'_>) {}
-
-    fn changed(&mut self, _: usize, _: bool, _: &View<'_>) {}
 }
 
 /// Of all servers the one with the shortest queue, at this very moment.

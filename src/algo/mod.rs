@@ -3,6 +3,7 @@
 pub mod backoff;
 pub(crate) mod base64;
 pub mod bucket;
+pub mod by_load;
 pub mod ewma;
 pub(crate) mod hex;
 pub mod maglev;

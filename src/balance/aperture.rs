@@ -6,6 +6,7 @@ use super::{
     config::InvalidBalance,
     part::{Part, draw_by_key},
     policy::{Candidates, Member, Picker, Policy},
+    probing::Probes,
 };
 use crate::algo::{
     p2c,
@@ -80,6 +81,10 @@ impl<P: Policy> Policy for Aperture<P> {
 
     fn renew_after(&self) -> Option<Duration> {
         self.inner.renew_after()
+    }
+
+    fn probes(&self) -> Option<Probes> {
+        self.inner.probes()
     }
 }
 

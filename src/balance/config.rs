@@ -169,6 +169,22 @@ pub enum InvalidBalance {
     Penalty,
     /// Weights that are made anew without a pause, or are not believed at all.
     WeightTimes,
+    /// No more probes than removals, or more than fit into a pool.
+    ProbeRates,
+    /// A pool of answers without a choice, or too large to be looked at.
+    PoolSize,
+    /// Answers that are old when they come.
+    AnswerAge,
+    /// A quantile outside of 0 to 1.
+    Quantile,
+    /// A surplus of answers that is not above 0.
+    Surplus,
+    /// Probes that may take no time, or none at a time.
+    ProbeLimits,
+    /// Probes without a pause.
+    Idle,
+    /// A page to be asked for without a service's name.
+    ProbePage,
 }
 
 impl fmt::Display for InvalidBalance {
@@ -202,6 +218,33 @@ impl fmt::Display for InvalidBalance {
             Self::WeightTimes => {
                 "weights are made anew after some time, and a report is believed for longer than \
                  that: set an update above zero and an expiry above the update"
+            }
+            Self::ProbeRates => {
+                "a pool is filled by more answers than are removed from it: set more probes a call \
+                 than removals, 16 at the most, and no fewer removals than 0.0"
+            }
+            Self::PoolSize => {
+                "a choice takes two answers, and each pick looks at all of them: set a pool of from \
+                 2 to 32 answers"
+            }
+            Self::AnswerAge => "an answer that may have no age is never used: set it above zero",
+            Self::Quantile => {
+                "up to a quantile between 0.0 (none) and 1.0 (all) endpoints are cold: set such a \
+                 one, for example 0.84"
+            }
+            Self::Surplus => {
+                "a pool fills by as many answers as come and don't go: set a surplus above 0.0"
+            }
+            Self::ProbeLimits => {
+                "a probe takes some time, and one has to be under way: set a timeout above zero \
+                 and at least one at a time"
+            }
+            Self::Idle => {
+                "probes without a pause would never end: set an idle time above zero, or None"
+            }
+            Self::ProbePage => {
+                "a page to be probed is written with its service's name, as in \
+                 `http://payments/load`"
             }
         })
     }

@@ -1,12 +1,16 @@
 //! A balancer that is driven by hand, in made-up time: the same members, snapshots and picks,
 //! without a task, a service or a clock.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     config::BalanceConfig,
     node::Node,
     pick::{Found, Search},
+    probing::{Order, Probes},
     roster::Roster,
     service::Shared,
 };
@@ -25,6 +29,7 @@ pub(crate) type Admitted<G> = (Arc<Node<(), G>>, <G as Gate>::Ticket);
 pub(crate) struct Decision<G, N> {
     shared: Shared<(), G>,
     roster: Roster<(), G, Nothing, N>,
+    probes: Option<Probes>,
 }
 
 impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
@@ -32,7 +37,8 @@ impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
         let nothing: Nothing = |_| {};
         let shared = Shared::new(config, now);
         let roster = Roster::new(nothing, gates, &shared.config, &shared.alarm, now);
-        Self { shared, roster }
+        let probes = shared.probes();
+        Self { shared, roster, probes }
     }
 
     pub(crate) fn apply(&mut self, change: Change, now: Instant) {
@@ -54,5 +60,24 @@ impl<G: Gate, N: Fn(&Endpoint) -> G> Decision<G, N> {
             Found::Admitted(node, ticket, _) => Some((node, ticket)),
             Found::Wait(_) | Found::Nobody(_) => None,
         }
+    }
+    /// Whom the policy wants to ask now.
+    pub(crate) fn orders(&self, now: Instant) -> Vec<Order> {
+        let due = |probes: &Probes| probes.due(now, || self.draw());
+        self.probes.as_ref().map(due).unwrap_or_default()
+    }
+
+    /// When it wants to although nobody is picked.
+    pub(crate) fn next_order(&self) -> Option<Instant> {
+        self.probes.as_ref().and_then(Probes::next)
+    }
+
+    /// How long an answer is waited for.
+    pub(crate) fn probe_timeout(&self) -> Duration {
+        self.probes.as_ref().map_or(Duration::ZERO, Probes::timeout)
+    }
+
+    pub(crate) fn draw(&self) -> u64 {
+        self.shared.config.entropy.draw()
     }
 }

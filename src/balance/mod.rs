@@ -92,11 +92,12 @@
 //! | [`Weighted`] | sizes that are known, or that servers report | O(1), three steps on average at the most; one counter | O(n) | gRFC A58 |
 //! | [`RingHash`] | caches and sessions, beside gRPC or Envoy, or with weights that change | O(log entries) | O(entries · log entries) | Karger 1997; gRFC A42, A76 |
 //! | [`Maglev`] | caches and sessions | O(1) | O(entries), about 2 ms | NSDI 2016; Envoy |
+//! | [`Probing`] | dear calls of many clients to servers whose capacity changes, and that do not report | O(answers), at most 16; one lock, which none waits for | O(n) | Prequal, NSDI 2024 |
 //! | [`Priorities`] | a standby, another region | the inner one's, and a draw | O(n) each second | Envoy |
 //! | [`Zones`] | calls across zones are slow or dear | the inner one's, and a draw | O(n) each second | Envoy |
 //! | [`Aperture`] | hundreds of clients and of servers | the inner one's, and a draw | O(n · log n) | Finagle |
 //!
-//! All of them pick from the same snapshot, without a lock and without an allocation. Where few
+//! All of them pick from the same snapshot, without an allocation and without waiting for a lock. Where few
 //! of many endpoints may be called a pick looks at all of them, O(n), and so does one in
 //! `n / 16` of those by a key, to count the calls in flight. The last three are made of others:
 //!
@@ -159,7 +160,7 @@
 //!
 //! # Events
 //!
-//! `EndpointAdded`, `EndpointRemoved`, `HealthChanged`, `Outlier`, `EjectionEnded`, `Panic`, `DiscoveryFailed`, `DiscoveryEnded`.
+//! `EndpointAdded`, `EndpointRemoved`, `HealthChanged`, `Outlier`, `EjectionEnded`, `Panic`, `DiscoveryFailed`, `DiscoveryEnded`, `LoadProbeFailed`.
 //!
 //! [`Gate`]: crate::endpoint::Gate
 //! [`LoadReport`]: crate::endpoint::LoadReport
@@ -186,6 +187,7 @@ mod pick;
 mod picture;
 mod policy;
 mod priorities;
+pub mod probing;
 mod recent;
 mod roster;
 mod round_robin;
@@ -221,6 +223,7 @@ pub use self::{
     },
     policy::{Candidates, LoadView, Member, Picker, Policy},
     priorities::{Priorities, Zones},
+    probing::{HttpLoadProbe, LoadProbe, Probed, Probes, Probing, ProbingConfig, ProbingSnapshot},
     recent::Usual,
     round_robin::RoundRobin,
     service::Balance,
@@ -231,5 +234,5 @@ pub use self::{
     },
 };
 #[cfg(feature = "testing")]
-pub(crate) use self::{decision::Decision, node::Node};
+pub(crate) use self::{decision::Decision, node::Node, probing::Order};
 pub(crate) use self::{future::failed, pick::Pick};

@@ -1,5 +1,7 @@
 //! Some of the candidates, as a policy sees them that picks among these alone.
 
+use std::time::Instant;
+
 use super::{
     policy::{Candidates, LoadView, Member},
     recent::Usual,
@@ -86,6 +88,10 @@ impl Candidates for Among<'_> {
 
     fn draw(&self) -> u64 {
         self.set.draw()
+    }
+
+    fn now(&self) -> Instant {
+        self.set.now()
     }
 
     fn words(&self) -> Option<&Words> {

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{discovery::Discovery, eject::Ejection, node::EndpointStatus, summary::EndpointState};
+use super::{
+    discovery::Discovery, eject::Ejection, node::EndpointStatus, probing::ProbingSnapshot,
+    summary::EndpointState,
+};
 use crate::{
     endpoint::{GateStatus, Health},
     time::wall,
@@ -31,6 +34,9 @@ pub struct BalanceSnapshot {
     pub waiting: usize,
     /// What discovery said last.
     pub discovery: DiscoverySnapshot,
+    /// What a policy that probes has come to, if that is how endpoints are picked.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub probing: Option<ProbingSnapshot>,
     /// The endpoints, in the order in which they came.
     pub endpoints: Vec<EndpointSnapshot>,
 }
@@ -257,11 +263,12 @@ impl BalanceSnapshot {
         panic: bool,
         waiting: usize,
         discovery: &Discovery,
+        probing: Option<ProbingSnapshot>,
         now: Instant,
     ) -> Self {
         let endpoints = statuses.iter().map(|status| EndpointSnapshot::new(status, now)).collect();
         let discovery = DiscoverySnapshot::new(discovery, now);
-        Self { taken_at: wall(), panic, waiting, discovery, endpoints }
+        Self { taken_at: wall(), panic, waiting, discovery, probing, endpoints }
     }
 }
 

@@ -5,9 +5,13 @@
 //! its time (a ring, a table, a schedule of weights) is built by the balancer's task when
 //! the set changes, and a call only reads what was built. So a pick takes no lock.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::{load::Load, recent::Usual};
+use super::{load::Load, probing::Probes, recent::Usual};
 use crate::{
     call::Words,
     endpoint::{Endpoint, EndpointKey, Health},
@@ -32,6 +36,12 @@ pub trait Policy: fmt::Debug + Send + Sync {
     fn renew_after(&self) -> Option<Duration> {
         None
     }
+
+    /// What it wants to ask of the endpoints beside the calls, if it is made of a
+    /// [`Probing`](super::Probing) policy. The balancer asks once, when it is built.
+    fn probes(&self) -> Option<Probes> {
+        None
+    }
 }
 
 /// Picks the endpoint of one attempt from one set. Asked by every call, on every thread: it
@@ -50,6 +60,10 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     fn renew_after(&self) -> Option<Duration> {
         (**self).renew_after()
     }
+
+    fn probes(&self) -> Option<Probes> {
+        (**self).probes()
+    }
 }
 
 impl<P: Policy + ?Sized> Policy for Box<P> {
@@ -59,6 +73,10 @@ impl<P: Policy + ?Sized> Policy for Box<P> {
 
     fn renew_after(&self) -> Option<Duration> {
         (**self).renew_after()
+    }
+
+    fn probes(&self) -> Option<Probes> {
+        (**self).probes()
     }
 }
 
@@ -83,6 +101,9 @@ pub trait Candidates {
 
     /// 64 random bits.
     fn draw(&self) -> u64;
+
+    /// The moment of this pick.
+    fn now(&self) -> Instant;
 
     /// What travels with the call, for policies that go by its key; none if nothing does.
     fn words(&self) -> Option<&Words>;
@@ -142,6 +163,11 @@ impl<'a> LoadView<'a> {
     pub fn latency(&self) -> Duration {
         Duration::try_from_secs_f64(self.load.latency_at(self.usual, self.tick))
             .unwrap_or(Duration::MAX)
+    }
+
+    /// The [latency](Self::latency), as so many times what is usual in the fleet.
+    pub(super) fn slowness(&self) -> f64 {
+        self.load.latency_at(self.usual, self.tick) / self.usual
     }
 
     /// Whether it failed a short while ago, so that any other is to be preferred.

@@ -6,6 +6,7 @@ use super::{
     config::InvalidBalance,
     groups::{Groups, RENEWED},
     policy::{Member, Picker, Policy},
+    probing::Probes,
 };
 use crate::algo::shares::{self, DEFAULT_OVERPROVISIONING};
 
@@ -70,6 +71,10 @@ impl<P: Policy> Policy for Priorities<P> {
 
     fn renew_after(&self) -> Option<Duration> {
         Some(self.inner.renew_after().map_or(RENEWED, |inner| inner.min(RENEWED)))
+    }
+
+    fn probes(&self) -> Option<Probes> {
+        self.inner.probes()
     }
 }
 
@@ -148,5 +153,9 @@ impl<P: Policy> Policy for Zones<P> {
 
     fn renew_after(&self) -> Option<Duration> {
         Some(self.inner.renew_after().map_or(RENEWED, |inner| inner.min(RENEWED)))
+    }
+
+    fn probes(&self) -> Option<Probes> {
+        self.inner.probes()
     }
 }

@@ -21,6 +21,8 @@ use super::{
     future::BalanceFuture,
     node::{EndpointStatus, Held},
     picture::BalanceSnapshot,
+    policy::Policy,
+    probing::{self, Probes},
     recent::Recent,
     snapshot::Snapshot,
 };
@@ -69,6 +71,11 @@ where
         // once, and one that can't upgrade its `Weak` takes it that the last handle is gone.
         let driver = runtime.spawn(drive(Arc::downgrade(&shared), discover, make, gates));
         shared.driver.get_or_init(|| driver.abort_handle());
+        if let Some(probes) = shared.probes() {
+            let (entropy, observer) = (shared.config.entropy.fork(), &shared.config.observer);
+            let prober = runtime.spawn(probing::run(probes, entropy, observer.clone()));
+            shared.prober.get_or_init(|| prober.abort_handle());
+        }
         Ok(Self { shared: Spread::new(shared), classifier })
     }
 }
@@ -106,6 +113,7 @@ impl<S, G: Gate, Cl> Balance<S, G, Cl> {
             snapshot.eligible_share(now) < shared.config.panic_threshold,
             shared.waiting(),
             &discovery,
+            shared.probes().map(|probes| probes.snapshot()),
             now,
         )
     }
@@ -161,6 +169,8 @@ pub(crate) struct Shared<S, G> {
     /// When the panic is looked at again, in nanoseconds after the epoch.
     panic_due: AtomicU64,
     driver: OnceLock<AbortHandle>,
+    /// Sends the probes of a policy that wants some.
+    prober: OnceLock<AbortHandle>,
 }
 
 /// Calls that wait for another set of endpoints.
@@ -187,7 +197,13 @@ impl<S, G> Shared<S, G> {
             panic: AtomicBool::new(false),
             panic_due: AtomicU64::new(0),
             driver: OnceLock::new(),
+            prober: OnceLock::new(),
         }
+    }
+
+    /// What the policy wants to ask of the endpoints.
+    pub(super) fn probes(&self) -> Option<Probes> {
+        self.config.policy.as_deref().and_then(Policy::probes)
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot<S, G>) {
@@ -255,8 +271,10 @@ impl<S, G: Gate> Shared<S, G> {
 
 impl<S, G> Drop for Shared<S, G> {
     fn drop(&mut self) {
-        if let Some(driver) = self.driver.get() {
-            driver.abort();
+        for task in [&self.driver, &self.prober] {
+            if let Some(task) = task.get() {
+                task.abort();
+            }
         }
     }
 }

@@ -261,6 +261,11 @@ impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
     }
 
     #[inline]
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    #[inline]
     fn words(&self) -> Option<&Words> {
         self.wanted.words
     }

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     picture::{BalanceSnapshot, DiscoverySnapshot},
+    probing::ProbingSnapshot,
     summary::EndpointState,
 };
 
@@ -24,6 +25,9 @@ impl fmt::Display for BalanceSnapshot {
             write!(f, ", {} calls wait for one", self.waiting)?;
         }
         writeln!(f, "; {}", self.discovery)?;
+        if let Some(probing) = &self.probing {
+            writeln!(f, "{probing}")?;
+        }
         writeln!(
             f,
             "{:<24} {:<10} {:>8} {:>8} {:>9} {:>9}  why",
@@ -64,6 +68,18 @@ impl fmt::Display for DiscoverySnapshot {
             write!(f, ", and failed {} ago: {error}", Span(self.last_error_age))?;
         }
         Ok(())
+    }
+}
+
+/// One line.
+impl fmt::Display for ProbingSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pooled, under_way, sent, failed, picks, without_answers } = self;
+        write!(
+            f,
+            "{sent} probes, {failed} without an answer, {under_way} under way; {pooled} answers in \
+             the pool; {picks} picks, {without_answers} without them"
+        )
     }
 }
 

@@ -19,7 +19,6 @@ mod source;
 mod stop;
 mod verdict;
 
-pub(crate) use self::retry_after::retry_after;
 pub use self::{
     grpc::{GrpcClassifier, GrpcCode, GrpcGuarded, InvalidGrpcRetry},
     http::HttpClassifier,
@@ -28,6 +27,10 @@ pub use self::{
     source::verdict_on_error,
     stop::{PUSHBACK_HEADER, stop_retries},
     verdict::{Blame, Pushback, Retry, Sent, Verdict},
+};
+pub(crate) use self::{
+    orca::{load_report, load_report_in},
+    retry_after::retry_after,
 };
 
 use std::{

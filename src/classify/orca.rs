@@ -1,10 +1,12 @@
-//! ORCA reports in the head of a response: what a server says of its own load.
+//! ORCA reports in the head of a response, or as one: what a server says of its own load.
 //!
 //! Of the message `xds.data.orca.v3.OrcaLoadReport` (cncf/xds, gRFC A51) in the four forms that
 //! Envoy reads (`source/common/orca/orca_parser.cc`): `endpoint-load-metrics` with `TEXT`
 //! (`cpu_utilization=0.3,named_metrics.queue=7`, a colon in the place of `=` as well), `JSON` or `BIN` before
 //! it, and `endpoint-load-metrics-bin`. A part that can't be read is left out, and no report is an
 //! error: it is only a hint.
+
+use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName};
 
@@ -13,7 +15,7 @@ use crate::{
         base64,
         protobuf::{Value, Wire},
     },
-    endpoint::{IN_FLIGHT_METRIC, LoadReport},
+    endpoint::{IN_FLIGHT_METRIC, LATENCY_METRIC, LoadReport},
 };
 
 const HEADER: HeaderName = HeaderName::from_static("endpoint-load-metrics");
@@ -21,6 +23,9 @@ const BINARY: HeaderName = HeaderName::from_static("endpoint-load-metrics-bin");
 
 /// [`IN_FLIGHT_METRIC`] by the path that it has in a text.
 const IN_FLIGHT: &str = "named_metrics.requests_in_flight";
+
+/// [`LATENCY_METRIC`], likewise.
+const LATENCY: &str = "named_metrics.latency_seconds";
 
 /// The report in these headers, or trailers.
 pub(crate) fn load_report(headers: &HeaderMap) -> Option<LoadReport> {
@@ -40,6 +45,18 @@ pub(crate) fn load_report(headers: &HeaderMap) -> Option<LoadReport> {
     report.done()
 }
 
+/// The report that this page is: an object as in `JSON`, or pairs as in `TEXT`, one a line or
+/// between commas.
+pub(crate) fn load_report_in(page: &str) -> Option<LoadReport> {
+    let mut report = Raw::default();
+    if page.trim_start().starts_with('{') {
+        json(page, &mut report);
+    } else {
+        page.lines().for_each(|line| text(line, &mut report));
+    }
+    report.done()
+}
+
 /// The values as they come.
 #[derive(Default)]
 struct Raw {
@@ -48,6 +65,7 @@ struct Raw {
     rate: Option<f32>,
     errors: Option<f32>,
     in_flight: Option<f32>,
+    latency: Option<f32>,
 }
 
 impl Raw {
@@ -60,15 +78,18 @@ impl Raw {
             "rps_fractional" | "rpsFractional" => &mut self.rate,
             "eps" => &mut self.errors,
             IN_FLIGHT => &mut self.in_flight,
+            LATENCY => &mut self.latency,
             _ => return,
         };
         *field = value;
     }
 
-    /// The metric that we know, by its name alone.
+    /// The metrics that we know, by their names alone.
     fn take_metric(&mut self, name: &[u8], value: f64) {
         if name == IN_FLIGHT_METRIC.as_bytes() {
             self.take(IN_FLIGHT, value);
+        } else if name == LATENCY_METRIC.as_bytes() {
+            self.take(LATENCY, value);
         }
     }
 
@@ -80,6 +101,7 @@ impl Raw {
             utilization: said(self.application).or_else(|| said(self.processor)),
             rate: said(self.rate),
             errors: self.errors,
+            latency: self.latency.and_then(|said| Duration::try_from_secs_f32(said).ok()),
         };
         (report != LoadReport { errors: report.errors, ..LoadReport::new() }).then_some(report)
     }
@@ -173,6 +195,7 @@ mod tests {
             utilization: Some(0.8),
             rate: Some(1000.0),
             errors: Some(2.0),
+            latency: None,
         }
     }
 
@@ -222,6 +245,45 @@ mod tests {
         assert_eq!(read(BINARY, &text), Some(whole()));
         assert_eq!(read(BINARY, text.trim_end_matches('=')), Some(whole()));
         assert_eq!(read(HEADER, &format!("BIN {text}")), Some(whole()));
+    }
+
+    #[test]
+    fn reads_what_an_answer_takes_from_each_form() {
+        let mut entry = vec![1 << 3 | 2, LATENCY_METRIC.len() as u8];
+        entry.extend(LATENCY_METRIC.as_bytes());
+        entry.push(2 << 3 | 1);
+        entry.extend(0.25_f64.to_le_bytes());
+        let bytes = [&[8 << 3 | 2, entry.len() as u8], &entry[..]].concat();
+        for (name, value) in [
+            (HEADER, "TEXT named_metrics.latency_seconds=0.25".to_owned()),
+            (HEADER, r#"JSON {"named_metrics": {"latency_seconds": 0.25}}"#.to_owned()),
+            (BINARY, encode(&bytes)),
+        ] {
+            let said = read(name, &value).and_then(|report| report.latency);
+            assert_eq!(said, Some(Duration::from_millis(250)), "{value}");
+        }
+        let report =
+            read(HEADER, "TEXT named_metrics.latency_seconds=1e30,eps=1,cpu_utilization=1");
+        assert_eq!(report.and_then(|report| report.latency), None, "longer than can be");
+    }
+
+    #[test]
+    fn a_page_may_be_a_report() {
+        let said = LoadReport {
+            in_flight: Some(7.0),
+            latency: Some(Duration::from_millis(250)),
+            ..LoadReport::new()
+        };
+        for page in [
+            "named_metrics.requests_in_flight=7\nnamed_metrics.latency_seconds=0.25\n",
+            "named_metrics.requests_in_flight: 7, named_metrics.latency_seconds: 0.25",
+            "\n{\"named_metrics\": {\n\"requests_in_flight\": 7,\n\"latency_seconds\": 0.25}}",
+        ] {
+            assert_eq!(load_report_in(page), Some(said), "{page}");
+        }
+        for page in ["", "OK", "<html>", "{}", "requests_in_flight=7"] {
+            assert_eq!(load_report_in(page), None, "{page}");
+        }
     }
 
     #[test]

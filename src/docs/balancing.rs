@@ -9,6 +9,7 @@
 //! | [`RoundRobin`] | nothing | endpoints and calls that are all alike |
 //! | [`Weighted`] | given weights, or what servers report of their capacity | endpoints of known, unlike sizes |
 //! | [`RingHash`], [`Maglev`] | a key of the call | caches and sessions |
+//! | [`Probing`] | what the servers answer to probes: requests in flight, and latency | dear calls of many clients to servers whose capacity changes |
 //! | [`Priorities`], [`Zones`] | levels, and what is near; then any of these | a standby, several zones |
 //! | [`Aperture`] | which client this is; then any of these | hundreds of clients and of servers |
 //! | one of your own | what you like | see [`Policy`] |
@@ -52,6 +53,33 @@
 //! clock, and in all of them once it has found one; services that send none pay for a branch. Of
 //! gRPC it is read in the head and in the trailers.
 //!
+//! # What a probe is worth
+//!
+//! A server that is asked knows as much, and can be asked when nobody calls it: that is Prequal, and
+//! [`Probing`] is it. It costs three small requests a call, which take no call's time and no call's
+//! place, but a connection to every endpoint, and a server that answers them before all else:
+//!
+//! ```
+//! # #[cfg(feature = "hyper")] {
+//! use buttress::{
+//!     balance::{BalanceConfig, HttpLoadProbe, Probing, ProbingConfig},
+//!     client::Client,
+//!     transport::{HyperTransport, TransportConfig},
+//! };
+//!
+//! let transport = HyperTransport::new(TransportConfig::http1());
+//! let probe = HttpLoadProbe::new(transport, "http://jobs/load")?;
+//! let policy = Probing::new(probe, ProbingConfig::new());
+//! let jobs = Client::builder("http://jobs").balance(BalanceConfig::new().policy(policy));
+//! # let _ = jobs; }
+//! # Ok::<(), buttress::BoxError>(())
+//! ```
+//!
+//! What a server needs for it is a counter, and of what its answers take the median of those that came
+//! to about as many requests as it has now: [`algo::by_load`](crate::algo::by_load) keeps that, in the
+//! ramp as well. How far away a server is it does not know; a client of servers in several regions
+//! picks among [`Zones`] first.
+//!
 //! # The load ramp
 //!
 //! After the testbed of Prequal (B. Wydrowski, R. Kleinberg, S. Rumble, A. Archer: "Load is not
@@ -67,8 +95,9 @@
 //!
 #![doc = include_str!("balancing/ramp.svg")]
 //!
-//! The oracle sends each request to the server with the fewest, of all, at that moment. Prequal's probes
-//! take no time here. tower's Peak EWMA is its rule of 0.5 with the settings of linkerd; the
+//! The oracle sends each request to the server with the fewest, of all, at that moment. Probes are as
+//! long on the way as requests, 250 µs each way, and are sent as the paper has it, three a call. tower's
+//! Peak EWMA is its rule of 0.5 with the settings of linkerd; the
 //! weights of the weighted round robin are rate over utilization as in gRFC A58, and since each
 //! core does as much as any other, they say that all servers are alike.
 //!
@@ -94,6 +123,7 @@
 //! [`Weighted`]: crate::balance::Weighted
 //! [`RingHash`]: crate::balance::RingHash
 //! [`Maglev`]: crate::balance::Maglev
+//! [`Probing`]: crate::balance::Probing
 //! [`Priorities`]: crate::balance::Priorities
 //! [`Zones`]: crate::balance::Zones
 //! [`Aperture`]: crate::balance::Aperture

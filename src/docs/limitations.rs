@@ -65,6 +65,9 @@
 //!   request, for all that is known, and what timed out does not condemn its connection.
 //! - **Peak EWMA and least request know no weights.** Who gives them chooses
 //!   [`Weighted`](crate::balance::Weighted), or a key's policy.
+//! - **A probe asks the server, not the way there.** What an answer takes a server does not say how
+//!   far it is. And a client that makes calls at once from many threads picks some of them without the
+//!   answers, since none waits for the pool ([`Probing`](crate::balance::Probing)).
 //! - **An ejection is a sentence.** Who is [ejected](crate::balance::EjectionConfig) stays out for
 //!   half a minute and more, though he be well by then; so nobody is unless you ask for it.
 //!

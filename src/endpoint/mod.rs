@@ -15,5 +15,5 @@ pub use self::{
     change::{Change, Discover, Fixed, Health},
     gate::{Gate, GateStatus, Open, Refusal},
     identity::{DEFAULT_WEIGHT, Endpoint, EndpointKey, MakeEndpoint},
-    report::{IN_FLIGHT_METRIC, LoadReport},
+    report::{IN_FLIGHT_METRIC, LATENCY_METRIC, LoadReport},
 };

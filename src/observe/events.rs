@@ -196,6 +196,14 @@ fn emit(event: &Event<'_>) {
             address = tracing::field::display(endpoint.address()),
             error = *error,
         ),
+        Event::LoadProbeFailed(endpoint, error) => event!(
+            DEBUG,
+            "buttress.balance.probe_failed",
+            "an endpoint did not say how busy it is",
+            endpoint = endpoint.id(),
+            address = tracing::field::display(endpoint.address()),
+            error = *error,
+        ),
         Event::Outlier { action: "ejected", .. } => outlier(event),
         Event::Outlier {
             endpoint, by, action, calls, failures, measured, usual, limit, ..

@@ -48,6 +48,7 @@
 //! | `buttress.endpoint.added`, `.removed` | INFO | `endpoint`, `address` |
 //! | `buttress.health` | WARN when unhealthy, INFO when healthy, else DEBUG | `endpoint`, `address`, `health` |
 //! | `buttress.health.probe_failed` | DEBUG | `endpoint`, `address`, `error` |
+//! | `buttress.balance.probe_failed` | DEBUG | `endpoint`, `address`, `error` |
 //! | `buttress.outlier` | WARN when it is ejected, else INFO | `endpoint`, `address`, `by`, `action`, `ejected_for_ms`, `times`, `calls`, `failures`, `measured`, `usual`, `limit` |
 //! | `buttress.ejection.ended` | INFO | `endpoint`, `address`, `by`, `reason` |
 //! | `buttress.panic.began` | WARN | |

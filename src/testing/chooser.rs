@@ -1,10 +1,14 @@
 //! How a client of the fleet chooses a server.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{machine::Machine, server::Server};
 use crate::{
-    balance::{BalanceConfig, Decision, Node},
+    balance::{BalanceConfig, Decision, Node, Order, Probed},
     call::Words,
     classify::{Blame, Retry, Sent, Verdict},
     endpoint::{Change, Endpoint, LoadReport, Open},
@@ -24,6 +28,24 @@ pub trait Chooser {
 
     /// This server has joined, or left.
     fn changed(&mut self, server: usize, member: bool, view: &View<'_>);
+
+    /// The servers to be probed now, if it probes. Asked after each choice, and when
+    /// [`next_probe`](Self::next_probe) says so. A probe takes the way that a request takes, and no
+    /// time at its server.
+    fn probes(&mut self, view: &View<'_>) -> Vec<usize> {
+        let _ = view;
+        Vec::new()
+    }
+
+    /// When to ask for probes although nothing is chosen.
+    fn next_probe(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What this server has answered to a probe. One that hangs does not.
+    fn probed(&mut self, server: usize, said: Probed, view: &View<'_>) {
+        let _ = (server, said, view);
+    }
 }
 
 /// What a chooser may look at.
@@ -114,6 +136,10 @@ pub(super) struct Balancer {
     decision: Decision<Open, fn(&Endpoint) -> Open>,
     /// By server; none before it was picked.
     nodes: Vec<Option<Arc<Node<(), Open>>>>,
+    /// The probes that are under way, by server, ...
+    orders: Vec<Option<(Order, Instant)>>,
+    /// ... and until when they are waited for, in that order.
+    waited_for: VecDeque<(Instant, usize)>,
     endpoints: Arc<[Endpoint]>,
     numbers: Arc<HashMap<std::net::SocketAddr, usize>>,
 }
@@ -146,7 +172,9 @@ impl Balancer {
         let present = (0..view.count()).filter(|&at| view.is_member(at));
         let all = present.map(|at| endpoints[at].clone()).collect();
         decision.apply(Change::Reset(all), view.now);
-        Self { decision, nodes: vec![None; endpoints.len()], endpoints, numbers }
+        let nodes = vec![None; endpoints.len()];
+        let orders = endpoints.iter().map(|_| None).collect();
+        Self { decision, nodes, orders, waited_for: VecDeque::new(), endpoints, numbers }
     }
 }
 
@@ -184,5 +212,41 @@ impl Chooser for Balancer {
         let endpoint = self.endpoints[server].clone();
         let change = if member { Change::Add(endpoint) } else { Change::Remove(endpoint) };
         self.decision.apply(change, view.now);
+    }
+
+    fn probes(&mut self, view: &View<'_>) -> Vec<usize> {
+        while let Some(&(until, server)) = self.waited_for.front() {
+            if until > view.now {
+                break;
+            }
+            self.waited_for.pop_front();
+            // Another one may be under way by now, since the one that was waited for was answered.
+            if self.orders[server].as_ref().is_some_and(|&(_, ordered)| ordered == until) {
+                self.orders[server] = None;
+            }
+        }
+        let until = view.now + self.decision.probe_timeout();
+        let mut servers = Vec::new();
+        for order in self.decision.orders(view.now) {
+            let server = self.numbers[&order.endpoint().address()];
+            self.waited_for.push_back((until, server));
+            self.orders[server] = Some((order, until));
+            servers.push(server);
+        }
+        servers
+    }
+
+    fn next_probe(&self) -> Option<Instant> {
+        let overdue = self.waited_for.front().map(|&(until, _)| until);
+        self.decision.next_order().into_iter().chain(overdue).min()
+    }
+
+    fn probed(&mut self, server: usize, said: Probed, view: &View<'_>) {
+        if let Some((order, until)) = self.orders[server].take() {
+            if view.now < until {
+                // A machine has a number of requests that can be.
+                let _ = order.answered(said, view.now, self.decision.draw());
+            }
+        }
     }
 }

@@ -1,9 +1,15 @@
 //! A server at work.
 
-use std::{cmp::Ordering, collections::BinaryHeap, collections::VecDeque};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use super::{server::Server, work::exponential};
-use crate::{endpoint::LoadReport, entropy::Entropy};
+use crate::{
+    algo::by_load::LatencyByLoad, balance::Probed, endpoint::LoadReport, entropy::Entropy, time,
+};
 
 /// Times are nanoseconds since the run began.
 const NANOS: f64 = 1e9;
@@ -39,6 +45,20 @@ impl Said {
     }
 }
 
+/// What a server answers to a probe, likewise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Answered {
+    in_flight: u32,
+    latency: Option<Duration>,
+}
+
+impl Answered {
+    pub(super) fn probed(self) -> Probed {
+        let probed = Probed::new(self.in_flight as f32);
+        self.latency.map_or(probed, |latency| probed.with_latency(latency))
+    }
+}
+
 /// A server at work.
 ///
 /// The work that every request in service has got so far is one number, since all get the same
@@ -58,7 +78,10 @@ pub(super) struct Machine {
     /// Requests done a second, likewise.
     rate: f64,
     serving: BinaryHeap<Job>,
-    waiting: VecDeque<(Ticket, f64)>,
+    waiting: VecDeque<(Came, f64)>,
+    latency: LatencyByLoad,
+    /// When the run began, by which only spans are told.
+    began: Instant,
     /// Which of the announced completions still holds.
     pub(super) epoch: u32,
     /// Requests that have hung here, and never end.
@@ -69,7 +92,16 @@ pub(super) struct Machine {
 struct Job {
     /// What has to be done until it ends.
     ends: f64,
+    came: Came,
+}
+
+/// A request, and how it was when it came.
+#[derive(Clone, Copy)]
+struct Came {
     ticket: Ticket,
+    at: u64,
+    /// How many others there were.
+    others: u32,
 }
 
 impl Machine {
@@ -84,6 +116,8 @@ impl Machine {
             rate: 0.0,
             serving: BinaryHeap::new(),
             waiting: VecDeque::new(),
+            latency: LatencyByLoad::new(),
+            began: time::now(),
             epoch: 0,
             hung: 0,
         }
@@ -124,23 +158,26 @@ impl Machine {
 
     pub(super) fn arrive(&mut self, now: u64, ticket: Ticket, work: f64) {
         self.advance(now);
+        let came = Came { ticket, at: now, others: self.in_flight() as u32 };
         if self.server.workers.is_some_and(|workers| self.serving.len() >= workers) {
-            self.waiting.push_back((ticket, work));
+            self.waiting.push_back((came, work));
         } else {
-            self.serving.push(Job { ends: self.done + work, ticket });
+            self.serving.push(Job { ends: self.done + work, came });
         }
     }
 
     /// The request that is done now.
     pub(super) fn complete(&mut self, now: u64) -> Option<Ticket> {
         self.advance(now);
-        let job = self.serving.pop()?;
+        let Job { ends, came } = self.serving.pop()?;
         self.rate += 1.0 / MEASURED;
-        self.done = self.done.max(job.ends);
-        if let Some((ticket, work)) = self.waiting.pop_front() {
-            self.serving.push(Job { ends: self.done + work, ticket });
+        self.done = self.done.max(ends);
+        let took = Duration::from_nanos(now - came.at);
+        self.latency.record(came.others, took, self.instant(now));
+        if let Some((came, work)) = self.waiting.pop_front() {
+            self.serving.push(Job { ends: self.done + work, came });
         }
-        Some(job.ticket)
+        Some(came.ticket)
     }
 
     /// When the next request is done, if nothing comes between.
@@ -158,6 +195,16 @@ impl Machine {
             utilization: (self.used / self.server.cores * 1e6) as u32,
             rate: (self.rate * 1e3) as u32,
         }
+    }
+
+    /// What it answers to a probe.
+    pub(super) fn answered(&self, now: u64) -> Answered {
+        let in_flight = self.in_flight() as u32;
+        Answered { in_flight, latency: self.latency.at(in_flight, self.instant(now)) }
+    }
+
+    fn instant(&self, now: u64) -> Instant {
+        self.began + Duration::from_nanos(now)
     }
 
     fn advance(&mut self, now: u64) {
@@ -196,6 +243,6 @@ impl PartialOrd for Job {
 impl Ord for Job {
     /// The first to end is the greatest, as the heap wants it.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.ends.total_cmp(&self.ends).then(other.ticket.cmp(&self.ticket))
+        other.ends.total_cmp(&self.ends).then(other.came.ticket.cmp(&self.came.ticket))
     }
 }

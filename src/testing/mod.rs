@@ -43,11 +43,18 @@
 //! elsewhere, if [`Fleet::attempts`] allows it; there are no breakers, budgets or backoffs, so that
 //! what is seen is the balancing alone.
 //!
+//! Where their policy [probes](crate::balance::Probing), the servers answer in the place of the
+//! policy's own probe, which is never called: with the requests that they have, and the median of what
+//! answers of late took them at such a number ([`algo::by_load`](crate::algo::by_load)). A probe is as
+//! long on the way as a request, each way, and takes no work. A server that [fails](Fault::Fail)
+//! answers probes all the same; one that [hangs](Fault::Hang) does not.
+//!
 //! # Chance
 //!
 //! Everything is drawn from the one seed: the same seed is the same run, whatever the machine. `run`
 //! prints it to standard error, which the test harness shows when a test fails, and so does a report.
 
+mod calls;
 mod chooser;
 mod fleet;
 mod machine;

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
+    calls::{Call, Calls},
     chooser::{Chooser, Directory, Ended, Outcome, View},
     fleet::Fleet,
-    machine::{Machine, Said, Ticket},
+    machine::{Answered, Machine, Said, Ticket},
     report::{Called, Hit, Report},
     server::Fault,
     work::exponential,
@@ -19,18 +20,32 @@ use crate::{entropy::Entropy, time};
 /// A run of a fleet.
 pub(super) struct Run {
     fleet: Fleet,
-    machines: Vec<Machine>,
-    members: Vec<bool>,
+    world: World,
     clients: Vec<Box<dyn Chooser>>,
     calls: Calls,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     /// All attempts have the same limit, so they time out in the order in which they began.
     timeouts: VecDeque<(u64, Ticket)>,
     sequence: u64,
+    report: Report,
+}
+
+/// What a client may look at.
+struct World {
+    machines: Vec<Machine>,
+    members: Vec<bool>,
     began: Instant,
+    /// In nanoseconds since then.
     now: u64,
     entropy: Entropy,
-    report: Report,
+}
+
+impl World {
+    fn view<'a>(&'a self, tried: &'a [usize]) -> View<'a> {
+        let now = self.began + Duration::from_nanos(self.now);
+        let Self { machines, members, entropy, .. } = self;
+        View { now, machines, members, tried, entropy }
+    }
 }
 
 /// What happens next. Numbers are those of servers and calls; a call's comes with the attempt
@@ -53,6 +68,21 @@ enum Event {
         report: Option<Said>,
     },
     Timeout(Ticket),
+    /// A probe has come to its server.
+    Probe {
+        client: u32,
+        server: u32,
+    },
+    /// An answer to a probe is with its client.
+    Probed {
+        client: u32,
+        server: u32,
+        said: Answered,
+    },
+    /// A client wanted to be asked for probes.
+    Probes {
+        client: u32,
+    },
     Antagonists {
         server: u32,
     },
@@ -67,29 +97,6 @@ enum Event {
     },
 }
 
-/// The calls that are under way, in places that are used again.
-#[derive(Default)]
-struct Calls {
-    places: Vec<Call>,
-    free: Vec<u32>,
-    under_way: usize,
-}
-
-#[derive(Clone, Default)]
-struct Call {
-    client: usize,
-    came: u64,
-    work: f64,
-    server: usize,
-    began: u64,
-    /// Counted on through all calls that have this place, so that a late event finds nobody.
-    attempt: u32,
-    attempts: u32,
-    /// The server has taken it and will say nothing.
-    hangs: bool,
-    tried: Vec<usize>,
-}
-
 impl Run {
     pub(super) fn new(fleet: Fleet) -> Self {
         let entropy = Entropy::seeded(fleet.seed);
@@ -101,14 +108,10 @@ impl Run {
                 members[*server] = false;
             }
         }
-        let began = time::now();
+        let world = World { machines, members, began: time::now(), now: 0, entropy };
         let directory = Directory::new(servers);
         let clients = (0..fleet.clients)
-            .map(|client| {
-                let (machines, members, entropy) = (&machines[..], &members[..], &entropy);
-                let view = View { now: began, machines, members, tried: &[], entropy };
-                fleet.chooser(client, entropy, &directory, &view)
-            })
+            .map(|client| fleet.chooser(client, &world.entropy, &directory, &world.view(&[])))
             .collect();
         let report = Report {
             seed: fleet.seed,
@@ -119,16 +122,12 @@ impl Run {
         };
         Self {
             fleet,
-            machines,
-            members,
+            world,
             clients,
             calls: Calls::default(),
             events: BinaryHeap::new(),
             timeouts: VecDeque::new(),
             sequence: 0,
-            began,
-            now: 0,
-            entropy,
             report,
         }
     }
@@ -139,7 +138,7 @@ impl Run {
         self.plan();
         self.next_call();
         while let Some((at, event)) = self.next() {
-            self.now = at;
+            self.world.now = at;
             if at > end && self.calls.under_way == 0 {
                 break;
             }
@@ -156,8 +155,14 @@ impl Run {
                     self.ended(ticket, outcome, report);
                 }
                 Event::Timeout(ticket) => self.ended(ticket, Outcome::TimedOut, None),
+                Event::Probe { client, server } => self.probe(client, server),
+                Event::Probed { client, server, said } => self.probed(client, server, said),
+                Event::Probes { client } => {
+                    self.send_probes(client as usize);
+                    self.plan_probes(client as usize);
+                }
                 Event::Antagonists { server } => {
-                    let next = self.machines[server as usize].redraw(at, &self.entropy);
+                    let next = self.world.machines[server as usize].redraw(at, &self.world.entropy);
                     self.reschedule(server as usize);
                     if let Some(next) = next {
                         self.at(next, Event::Antagonists { server });
@@ -165,7 +170,7 @@ impl Run {
                 }
                 Event::Throttle { server } => {
                     let part = self.throttled(server as usize);
-                    self.machines[server as usize].throttle(at, part);
+                    self.world.machines[server as usize].throttle(at, part);
                     self.reschedule(server as usize);
                 }
                 Event::Join { server } => self.member(server as usize, true),
@@ -177,8 +182,12 @@ impl Run {
 
     /// What is known ahead.
     fn plan(&mut self) {
-        for server in 0..self.machines.len() {
-            if self.machines[server].server.antagonists.is_some() {
+        for client in 0..self.clients.len() {
+            self.send_probes(client);
+            self.plan_probes(client);
+        }
+        for server in 0..self.world.machines.len() {
+            if self.world.machines[server].server.antagonists.is_some() {
                 self.at(0, Event::Antagonists { server: server as u32 });
             }
         }
@@ -220,37 +229,71 @@ impl Run {
     }
 
     fn next_call(&mut self) {
-        let span = exponential(1.0 / self.fleet.rate, &self.entropy);
-        self.at(self.now + (span * 1e9) as u64, Event::Call);
+        let span = exponential(1.0 / self.fleet.rate, &self.world.entropy);
+        self.at(self.world.now + (span * 1e9) as u64, Event::Call);
     }
 
     fn call(&mut self) {
-        let client = (self.entropy.draw() % self.clients.len().max(1) as u64) as usize;
-        let work = self.fleet.work.draw(&self.entropy);
-        let call = self.calls.take(client, self.now, work);
+        let client = (self.world.entropy.draw() % self.clients.len().max(1) as u64) as usize;
+        let work = self.fleet.work.draw(&self.world.entropy);
+        let call = self.calls.take(client, self.world.now, work);
         self.attempt(call);
     }
 
     fn attempt(&mut self, number: u32) {
         let call = &mut self.calls.places[number as usize];
-        let view = View {
-            now: self.began + Duration::from_nanos(self.now),
-            machines: &self.machines,
-            members: &self.members,
-            tried: &call.tried,
-            entropy: &self.entropy,
-        };
-        let Some(server) = self.clients[call.client].choose(&view) else {
+        let client = call.client;
+        let view = self.world.view(&call.tried);
+        let Some(server) = self.clients[client].choose(&view) else {
             return self.finish(number, false);
         };
         call.server = server;
-        call.began = self.now;
+        call.began = self.world.now;
         call.attempt = call.attempt.wrapping_add(1);
         call.attempts += 1;
         let ticket = Ticket { call: number, attempt: call.attempt };
-        self.report.hits.push(Hit { at: self.now, server: server as u32 });
-        self.at(self.now + nanos(self.fleet.network), Event::Request(ticket));
-        self.timeouts.push_back((self.now + nanos(self.fleet.timeout), ticket));
+        self.report.hits.push(Hit { at: self.world.now, server: server as u32 });
+        self.at(self.world.now + nanos(self.fleet.network), Event::Request(ticket));
+        self.timeouts.push_back((self.world.now + nanos(self.fleet.timeout), ticket));
+        self.send_probes(client);
+    }
+
+    /// The probes that this client wants to send now are on their way.
+    fn send_probes(&mut self, client: usize) {
+        let view = self.world.view(&[]);
+        for server in self.clients[client].probes(&view) {
+            let (client, server) = (client as u32, server as u32);
+            self.at(self.world.now + nanos(self.fleet.network), Event::Probe { client, server });
+        }
+    }
+
+    /// It is asked again when it said, and whenever it chooses.
+    fn plan_probes(&mut self, client: usize) {
+        if let Some(next) = self.clients[client].next_probe() {
+            let at =
+                nanos(next.saturating_duration_since(self.world.began)).max(self.world.now + 1);
+            self.at(at, Event::Probes { client: client as u32 });
+        }
+    }
+
+    /// A probe is answered at once, whatever the server does with requests, unless it hangs; from a
+    /// server that is slow without doing anything it takes as long as that.
+    fn probe(&mut self, client: u32, server: u32) {
+        let mut takes = nanos(self.fleet.network);
+        for fault in self.faults(server as usize) {
+            match fault {
+                Fault::Hang => return,
+                Fault::Slow(by) => takes += nanos(by),
+                Fault::Fail | Fault::Stray(_) | Fault::Throttled(_) => {}
+            }
+        }
+        let said = self.world.machines[server as usize].answered(self.world.now);
+        self.at(self.world.now + takes, Event::Probed { client, server, said });
+    }
+
+    fn probed(&mut self, client: u32, server: u32, said: Answered) {
+        let view = self.world.view(&[]);
+        self.clients[client as usize].probed(server as usize, said.probed(), &view);
     }
 
     fn request(&mut self, ticket: Ticket) {
@@ -259,26 +302,26 @@ impl Run {
         for fault in self.faults(server).collect::<Vec<_>>() {
             match fault {
                 Fault::Fail => return self.answer(ticket, server, false, 0),
-                Fault::Stray(share) if self.entropy.unit() < share => {
+                Fault::Stray(share) if self.world.entropy.unit() < share => {
                     return self.answer(ticket, server, false, 0);
                 }
                 Fault::Hang => {
-                    self.machines[server].hang();
+                    self.world.machines[server].hang();
                     self.calls.places[ticket.call as usize].hangs = true;
                     return;
                 }
                 Fault::Stray(_) | Fault::Slow(_) | Fault::Throttled(_) => {}
             }
         }
-        self.machines[server].arrive(self.now, ticket, work);
+        self.world.machines[server].arrive(self.world.now, ticket, work);
         self.reschedule(server);
     }
 
     fn done(&mut self, server: usize, epoch: u32) {
-        if self.machines[server].epoch != epoch {
+        if self.world.machines[server].epoch != epoch {
             return;
         }
-        let ticket = self.machines[server].complete(self.now);
+        let ticket = self.world.machines[server].complete(self.world.now);
         self.reschedule(server);
         if let Some(ticket) = ticket {
             let slow = |fault| match fault {
@@ -291,26 +334,20 @@ impl Run {
     }
 
     fn answer(&mut self, ticket: Ticket, server: usize, ok: bool, extra: u64) {
-        let report = self.fleet.reports.then(|| self.machines[server].said());
-        let at = self.now + extra + nanos(self.fleet.network);
+        let report = self.fleet.reports.then(|| self.world.machines[server].said());
+        let at = self.world.now + extra + nanos(self.fleet.network);
         self.at(at, Event::Answer { ticket, ok, report });
     }
 
     fn ended(&mut self, ticket: Ticket, outcome: Outcome, said: Option<Said>) {
         let Some(call) = self.calls.get(ticket) else { return };
         let (server, client) = (call.server, call.client);
-        let began = self.began + Duration::from_nanos(call.began);
+        let began = self.world.began + Duration::from_nanos(call.began);
         if std::mem::take(&mut call.hangs) {
-            self.machines[server].unhang();
+            self.world.machines[server].unhang();
         }
         let ended = Ended { began, outcome, report: said.map(Said::report) };
-        let view = View {
-            now: self.began + Duration::from_nanos(self.now),
-            machines: &self.machines,
-            members: &self.members,
-            tried: &[],
-            entropy: &self.entropy,
-        };
+        let view = self.world.view(&[]);
         self.clients[client].ended(server, &ended, &view);
         let call = &mut self.calls.places[ticket.call as usize];
         if outcome != Outcome::Answered && call.attempts < self.fleet.attempts {
@@ -322,32 +359,26 @@ impl Run {
 
     fn finish(&mut self, number: u32, ok: bool) {
         let Call { came, .. } = self.calls.places[number as usize];
-        self.report.calls.push(Called { at: came, took: self.now - came, ok });
+        self.report.calls.push(Called { at: came, took: self.world.now - came, ok });
         self.calls.give_back(number);
     }
 
     fn member(&mut self, server: usize, member: bool) {
-        self.members[server] = member;
-        let view = View {
-            now: self.began + Duration::from_nanos(self.now),
-            machines: &self.machines,
-            members: &self.members,
-            tried: &[],
-            entropy: &self.entropy,
-        };
+        self.world.members[server] = member;
+        let view = self.world.view(&[]);
         self.clients.iter_mut().for_each(|client| client.changed(server, member, &view));
     }
 
     fn reschedule(&mut self, server: usize) {
-        if let Some(at) = self.machines[server].next() {
-            let epoch = self.machines[server].epoch;
+        if let Some(at) = self.world.machines[server].next() {
+            let epoch = self.world.machines[server].epoch;
             self.at(at, Event::Done { server: server as u32, epoch });
         }
     }
 
     /// What is wrong with this server now.
     fn faults(&self, server: usize) -> impl Iterator<Item = Fault> {
-        let now = Duration::from_nanos(self.now);
+        let now = Duration::from_nanos(self.world.now);
         let faults = self.fleet.faults.iter();
         let ours = faults.filter(move |(at, when, _)| *at == server && when.contains(&now));
         ours.map(|(_, _, fault)| *fault)
@@ -359,34 +390,6 @@ impl Run {
             _ => 1.0,
         };
         self.faults(server).map(part).product()
-    }
-}
-
-impl Calls {
-    fn take(&mut self, client: usize, now: u64, work: f64) -> u32 {
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Call::default());
-            self.places.len() as u32 - 1
-        });
-        let place = &mut self.places[number as usize];
-        place.tried.clear();
-        (place.client, place.came, place.work) = (client, now, work);
-        (place.attempts, place.hangs) = (0, false);
-        self.under_way += 1;
-        number
-    }
-
-    fn give_back(&mut self, number: u32) {
-        let place = &mut self.places[number as usize];
-        place.attempt = place.attempt.wrapping_add(1);
-        self.free.push(number);
-        self.under_way -= 1;
-    }
-
-    /// The call, if this attempt of it is the one under way.
-    fn get(&mut self, ticket: Ticket) -> Option<&mut Call> {
-        let call = &mut self.places[ticket.call as usize];
-        (call.attempt == ticket.attempt).then_some(call)
     }
 }
 
