@@ -18,7 +18,7 @@ mod whole;
 pub use self::{
     leaf::{Answer, Leaf},
     runner::Runner,
-    sharing::{Rates, Sharing},
+    sharing::{Rates, Sharing, Way},
 };
 
 use http::Response;

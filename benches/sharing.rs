@@ -6,7 +6,7 @@ use std::{
 };
 
 use buttress::{
-    balance::{Balance, BalanceConfig},
+    balance::{Balance, BalanceConfig, RoundRobin, Weighted},
     classify::HttpClassifier,
     endpoint::{Endpoint, Fixed, Open},
 };
@@ -25,6 +25,29 @@ use crate::{
 pub struct Sharing {
     runtime: Runtime,
     calls: u32,
+}
+
+/// How the balancers pick.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Way {
+    /// By the default.
+    Default,
+    /// In turn.
+    RoundRobin,
+    /// In turn, by weight.
+    Weighted,
+}
+
+impl Way {
+    fn config(self) -> BalanceConfig {
+        let config = BalanceConfig::new();
+        match self {
+            Self::Default => config,
+            Self::RoundRobin => config.policy(RoundRobin::new()),
+            Self::Weighted => config.policy(Weighted::new()),
+        }
+    }
 }
 
 /// How many calls two callers make a second.
@@ -56,15 +79,14 @@ impl Sharing {
     /// One round, one after the other: what the machine does besides is nearly the same for all
     /// three.
     #[must_use]
-    pub fn round(&self, endpoints: u16) -> Rates {
+    pub fn round(&self, endpoints: u16, way: Way) -> Rates {
         let enter = self.runtime.enter();
         let balance = || {
             let addresses = (1..=endpoints).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
             let (gates, make) = (|_: &Endpoint| Open::new(), |_: &Endpoint| leaf());
             let fixed = Fixed::new(addresses);
             let classifier = HttpClassifier::new();
-            Balance::new(BalanceConfig::new(), fixed, make, gates, classifier)
-                .expect("within the runtime")
+            Balance::new(way.config(), fixed, make, gates, classifier).expect("within the runtime")
         };
         let (one, other, both) = (balance(), balance(), balance());
         let buffered = peers::balanced();

@@ -19,9 +19,9 @@ use crate::sync::{AtomicU64, Ordering, Padded};
 /// one that [starts slowly](super::SlowStart) in so many of its turns.
 ///
 /// All threads count with one number, since their rounds are one round: that is what keeps two calls
-/// from meeting at an endpoint while others have none. With a number for each of eight threads, at 0.9
-/// of the capacity of ten servers that take the same for each call, the p99 of waiting there is 3.7
-/// of such times instead of 2.0, and of a hundred servers 3.3 instead of 0.2. It costs two threads
+/// from meeting at an endpoint while others have none. In a model of ten servers that take the same for
+/// each call, at 0.9 of their capacity, a number for each of eight threads makes the p99 of waiting
+/// there 3.7 of such times instead of 2.0, and with a hundred servers 3.3 instead of 0.2. It costs two threads
 /// that do nothing but call six of a hundred calls over a hundred endpoints, and over ten nothing that
 /// can be told from chance: there they meet at the endpoints' own counts as often.
 #[derive(Clone, Debug, Default)]
