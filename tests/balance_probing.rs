@@ -335,7 +335,7 @@ async fn only_who_is_in_the_aperture_is_asked() {
     let company = Company::new(20, ProbingConfig::new(), narrow, says, echo).await;
     let shares = company.shares(200).await;
     let asked = lock(&company.asked).len();
-    assert!(asked >= 4 && asked <= 6 && shares.len() <= asked, "{asked} were asked: {shares:?}");
+    assert!((4..=6).contains(&asked) && shares.len() <= asked, "{asked} were asked: {shares:?}");
     assert_eq!(company.policy.snapshot().without_answers, 0);
 }
 
