@@ -97,8 +97,8 @@
 //! | [`Zones`] | calls across zones are slow or dear | the inner one's, and a draw | O(n) each second | Envoy |
 //! | [`Aperture`] | hundreds of clients and of servers | the inner one's, and a draw | O(n · log n) | Finagle |
 //!
-//! All of them pick from the same snapshot, without an allocation and without waiting for a lock. Where few
-//! of many endpoints may be called a pick looks at all of them, O(n), and so does one in
+//! All of them pick from the same snapshot, without an allocation, and without waiting for a lock.
+//! Where few of many endpoints may be called a pick looks at all of them, O(n), and so does one in
 //! `n / 16` of those by a key, to count the calls in flight. The last three are made of others:
 //!
 //! ```
@@ -135,6 +135,7 @@
 //! | [overprovisioning](crate::algo::shares::DEFAULT_OVERPROVISIONING) of levels and zones | 1.4 | 1 and more | Envoy |
 //! | [load bound](DEFAULT_LOAD_BOUND) of a key's endpoint | 1.25 | above 1, or none | Mirrokni et al., 2018 |
 //! | [width of an aperture](crate::algo::subset::DEFAULT_LEAST) | 12 endpoints | 1 and more | Finagle |
+//! | [probes a call](probing::DEFAULT_PROBES), and [more of them](probing#defaults) | 3 | above the removals, to 16 | Prequal |
 //! | [longest `Retry-After` followed](MAX_SET_ASIDE) | 30 s | | an endpoint must not disappear for a day by one header |
 //!
 //! # Who looks
@@ -152,8 +153,8 @@
 //!
 //! # When something is dropped
 //!
-//! A dropped call gives back its place at the endpoint and its permit. The driver ends with the
-//! last handle of the balancer, and a call that is under way is one. A call that was cut off by
+//! A dropped call gives back its place at the endpoint and its permit. The driver, and the task that
+//! sends probes, end with the last handle of the balancer, and a call that is under way is one. A call that was cut off by
 //! its deadline counts as a failure of its endpoint; one that its caller gave up, or that lost a
 //! race, only says that an answer takes longer: it counts as that long and a usual answer more,
 //! unless it was given up before a quarter of that.

@@ -38,7 +38,8 @@ pub trait Policy: fmt::Debug + Send + Sync {
     }
 
     /// What it wants to ask of the endpoints beside the calls, if it is made of a
-    /// [`Probing`](super::Probing) policy. The balancer asks once, when it is built.
+    /// [`Probing`](super::Probing) policy: then what that says. The balancer sends the probes from when
+    /// it is built until its last handle is gone.
     fn probes(&self) -> Option<Probes> {
         None
     }

@@ -75,6 +75,11 @@
 //! # Ok::<(), buttress::BoxError>(())
 //! ```
 //!
+//! In the ramp below probes do better than what answers alone tell, the more so the fuller the servers
+//! are. Reports in the answers do better yet where there are a hundred servers, and are for nothing;
+//! where there are a thousand, of each of which a client hears once in twenty seconds, probes do as well
+//! at 1.03 of the capacity and better at 1.27.
+//!
 //! What a server needs for it is a counter, and of what its answers take the median of those that came
 //! to about as many requests as it has now: [`algo::by_load`](crate::algo::by_load) keeps that, in the
 //! ramp as well. How far away a server is it does not know; a client of servers in several regions

@@ -89,8 +89,10 @@ impl Probes {
 
     /// The probes that are due now. What is not ordered for want of room is not made up for.
     pub(in crate::balance) fn due(&self, now: Instant, draw: impl Fn() -> u64) -> Vec<Order> {
-        let mut orders = Vec::new();
-        for field in self.desk.fields() {
+        let (mut orders, fields) = (Vec::new(), self.desk.fields());
+        // By chance the first, so that where there is no room for all none is always the last.
+        let first = if fields.len() > 1 { draw() as usize % fields.len() } else { 0 };
+        for field in fields[first..].iter().chain(&fields[..first]) {
             let due = field.due(now, &self.desk.config);
             let due = due.min(self.desk.config.under_way);
             let end = orders.len() + due;

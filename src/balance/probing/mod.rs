@@ -17,14 +17,14 @@
 //!   calls, some are sent [every half second](DEFAULT_IDLE).
 //! - The pool has [16 answers](DEFAULT_POOL), none older than [a second](DEFAULT_ANSWER_AGE), and
 //!   one of an endpoint. A call that goes by one adds itself to what that says of the requests in
-//!   flight; after [so many calls](ProbingConfig::rates) as the paper reckons it is used up. With each
-//!   call another one is removed, by turns the oldest and the worst.
+//!   flight; after one call, or two, as the paper reckons it, it is used up. With each call another one
+//!   is removed, by turns the oldest and the worst.
 //! - Who has more requests in flight than [84 %](DEFAULT_COLD) of those that have answered of late is
 //!   *hot*. A call goes to the cold endpoint with the lowest latency; if all are hot, to the one with
 //!   the fewest requests.
-//! - Fewer than two answers are no choice. Then, and where an answer's pool is held by another thread
-//!   at that moment, the call goes by [`PeakEwma`](super::PeakEwma), which knows more than the paper's
-//!   random draw.
+//! - Fewer than two answers are no choice. Then, and while another thread is at the pool, for which no
+//!   call waits, it goes by [`PeakEwma`](super::PeakEwma), which knows more than the paper's random
+//!   draw.
 //!
 //! An answer of an endpoint that may not be called, or is [in doubt](super::LoadView::is_doubted), is
 //! passed over: a server that fails each request at once has nothing to do, and says so.
@@ -56,9 +56,11 @@
 //!
 //! # When
 //!
-//! Where many clients share servers whose requests are dear, beside a probe, and whose capacity
-//! changes. Servers that put their load into their answers do better yet by the default policy, and
-//! are asked nothing: see the ramp in [`docs::balancing`](crate::docs::balancing).
+//! Where many clients share servers whose capacity changes, and whose requests are dear beside a probe.
+//! Servers that can be brought to say in each answer how many requests they have do as well by the
+//! default policy, which makes use of it by itself and asks for nothing, unless there are so many of
+//! them that a client rarely hears of each: see [`docs::balancing`](crate::docs::balancing). Such
+//! reports don't come into the pool: the two ways are not mixed.
 //!
 //! # Defaults
 //!
@@ -81,13 +83,15 @@
 //!   hundred. Two answers are never removed but by use and age.
 //! - To an endpoint there is one probe under way at a time. One that hangs is sent no more of them, and
 //!   with few endpoints and many calls fewer than three a call are sent.
-//! - Endpoints that are as good by the rule's first number are told apart by the other one.
+//! - Endpoints that are as good by the rule's first number are told apart by the other one; and one
+//!   whose server says no latency, having had hardly anything to do, counts as the quickest that is
+//!   known, so that it is found again.
 //!
-//! # What is known of each other
+//! # When probes fail
 //!
 //! Nothing is blamed on an endpoint for a probe that fails: that is what [`health`](crate::health) is
-//! for. Each failure is an event, `LoadProbeFailed`; while all fail, calls are picked as if nobody
-//! probed, which [`ProbingSnapshot::without_answers`] counts.
+//! for. What was known of it gets old. Each failure is an event, `LoadProbeFailed`; while all fail,
+//! calls are picked as if nobody probed, which [`ProbingSnapshot::without_answers`] counts.
 
 mod answer;
 mod config;
