@@ -39,6 +39,7 @@ use buttress::{
     health::HealthConfig,
     hedge::HedgeConfig,
     idempotency::IdempotencyConfig,
+    limit::{AdaptiveConfig, LimitConfig},
     retry::RetryConfig,
     timeout::{Elapsed, Which},
     transport::TransportConfig,
@@ -886,6 +887,8 @@ async fn settings_that_cannot_be_are_refused_with_what_to_change() -> Result<(),
     let hedge = HedgeConfig::after(Duration::from_secs(10))?;
     let backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(20))?;
     let second = Duration::from_secs(1);
+    let places = |calls| LimitConfig::fixed(calls).expect("more than none");
+    let few = AdaptiveConfig::new().bounds(1, 10)?;
     for (words, advice) in [
         (
             refused(Client::builder("http://payments")),
@@ -938,6 +941,40 @@ async fn settings_that_cannot_be_are_refused_with_what_to_change() -> Result<(),
             refused(client().connections(connect)),
             "connecting may take 20s but an attempt only 10s: lower the connect timeout, or \
              raise the attempt timeout",
+        ),
+        (
+            refused(client().limit(places(5).max_wait(30 * second)?)),
+            "a call may wait 30s for a place but take only 30s in all: lower the limit's longest \
+             wait, or raise the deadline",
+        ),
+        (
+            refused(client().endpoint_limit(places(5).max_wait(10 * second)?)),
+            "an attempt may wait 10s for a place at its endpoint but take only 10s in all: lower \
+             the longest wait of the endpoint's limit, or raise the attempt timeout",
+        ),
+        (
+            refused(
+                client()
+                    .limit(places(5).max_wait(25 * second)?)
+                    .endpoint_limit(places(2).max_wait(5 * second)?),
+            ),
+            "a call may wait 25s for a place and 5s for one at its endpoint, but take only 30s in \
+             all: lower one of the two waits, or raise the deadline",
+        ),
+        (
+            refused(client().limit(places(5)).endpoint_limit(places(5))),
+            "5 attempts at one endpoint are never reached, as 5 may be under way at all of them \
+             together: lower the endpoint's limit, or leave it out",
+        ),
+        (
+            refused(client().limit(LimitConfig::adaptive(few)).endpoint_limit(places(20))),
+            "20 attempts at one endpoint are never reached, as 10 may be under way at all of them \
+             together: lower the endpoint's limit, or leave it out",
+        ),
+        (
+            refused(client().limit(places(1)).hedge_slowest()),
+            "a hedge needs a place beside the attempt that it races, and the limit is 1: raise \
+             the limit, or leave the hedge out",
         ),
         (
             refused(client().collect_bodies_with(CollectConfig::new().cap(0))),
@@ -998,6 +1035,22 @@ async fn settings_that_go_well_together_are_not_refused() -> Result<(), BoxError
     let company = Company::new(|_| answer(200));
     Client::builder("https://payments").endpoints([address(1)]).transport(company).build()?;
     client().endpoints([]).discover(stream::pending::<Result<Change, BoxError>>()).build()?;
+
+    let places = |calls| LimitConfig::fixed(calls).expect("more than none");
+    let (half, minute) = (Duration::from_millis(500), Duration::from_secs(60));
+    // The default wait is longer, but the deadline ends it all the same.
+    client().deadline(half).attempt_timeout(half).limit(places(5)).build()?;
+    client().attempt_timeout(half).endpoint_limit(places(5)).build()?;
+    // Where nobody waits, it does not matter how long.
+    client().limit(places(5).queue(0).max_wait(minute)?).build()?;
+    client().limit(places(5)).endpoint_limit(places(4)).build()?;
+    client().limit(places(2)).hedge_slowest().build()?;
+    // One that finds out may be reached, whatever the other finds out.
+    let found_out = || LimitConfig::adaptive(AdaptiveConfig::new());
+    client().limit(found_out()).endpoint_limit(found_out()).build()?;
+    // A limit that went with the transport that it stood around.
+    let company = Company::new(|_| answer(200));
+    client().limit(places(5)).endpoint_limit(places(9)).transport(company).build()?;
     Ok(())
 }
 

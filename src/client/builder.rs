@@ -54,6 +54,8 @@ pub struct Builder<M, Cl = HttpClassifier> {
     pub(super) service_breaker: Option<BreakerConfig>,
     pub(super) throttle: Option<ThrottleConfig>,
     pub(super) limit: Option<LimitConfig>,
+    /// Those within the maker, of which only the maker knows the rest.
+    pub(super) endpoint_limits: Vec<LimitConfig>,
     pub(super) balance: BalanceConfig,
     pub(super) trace: TraceConfig,
     pub(super) classifier: Cl,
@@ -94,6 +96,7 @@ impl<M> Builder<M> {
             service_breaker: None,
             throttle: None,
             limit: None,
+            endpoint_limits: Vec::new(),
             balance: BalanceConfig::new(),
             trace: TraceConfig::new(),
             classifier: HttpClassifier::new(),
@@ -266,6 +269,7 @@ impl<M, Cl> Builder<M, Cl> {
     /// client or tonic's channel](crate::docs::stack#a-transport-of-your-own), or in memory.
     pub fn transport<N: MakeEndpoint>(mut self, make: N) -> Builder<N, Cl> {
         self.connections = None;
+        self.endpoint_limits.clear();
         self.map(|_| make, |classifier| classifier)
     }
 
@@ -315,6 +319,7 @@ impl<M, Cl> Builder<M, Cl> {
             service_breaker: self.service_breaker,
             throttle: self.throttle,
             limit: self.limit,
+            endpoint_limits: self.endpoint_limits,
             balance: self.balance,
             trace: self.trace,
             classifier: classifier(self.classifier),

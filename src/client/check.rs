@@ -52,6 +52,7 @@ impl<M: MakeEndpoint, Cl: Protocol> Builder<M, Cl> {
     pub(super) fn check(mut self) -> Result<(M, Boxed, Parts<Cl>), InvalidClient> {
         let target = Target::parse(&self.service, self.collect.is_some())?;
         self.check_times()?;
+        self.check_limits()?;
         self.check_connections(&target)?;
         if self.collect.is_some_and(|config| config.is_void()) {
             return Err(InvalidClient::COLLECTS_NOTHING);
@@ -143,6 +144,48 @@ impl<M: MakeEndpoint, Cl: Protocol> Builder<M, Cl> {
                  endpoint would never come back: raise the breaker's probe timeout, or lower the \
                  attempt timeout"
             )));
+        }
+        Ok(())
+    }
+
+    /// What would be waited for in vain, and what would never be reached.
+    fn check_limits(&self) -> Result<(), InvalidClient> {
+        let (deadline, attempt) = (self.deadline, self.attempt_timeout);
+        let service = self.limit.as_ref();
+        let own = service.and_then(LimitConfig::said_wait);
+        if let Some(wait) = own.filter(|&wait| wait >= deadline) {
+            return Err(InvalidClient::new(format!(
+                "a call may wait {wait:?} for a place but take only {deadline:?} in all: lower \
+                 the limit's longest wait, or raise the deadline"
+            )));
+        }
+        for endpoint in &self.endpoint_limits {
+            let there = endpoint.said_wait();
+            if let Some(wait) = there.filter(|&wait| wait >= attempt) {
+                return Err(InvalidClient::new(format!(
+                    "an attempt may wait {wait:?} for a place at its endpoint but take only \
+                     {attempt:?} in all: lower the longest wait of the endpoint's limit, or raise \
+                     the attempt timeout"
+                )));
+            }
+            let both = own.zip(there);
+            if let Some((own, there)) = both.filter(|&(own, there)| own + there >= deadline) {
+                return Err(InvalidClient::new(format!(
+                    "a call may wait {own:?} for a place and {there:?} for one at its endpoint, \
+                     but take only {deadline:?} in all: lower one of the two waits, or raise the \
+                     deadline"
+                )));
+            }
+            let (all, one) = (service.map(LimitConfig::greatest), endpoint.least());
+            if let Some(all) = all.filter(|&all| one >= all) {
+                return Err(InvalidClient::new(format!(
+                    "{one} attempts at one endpoint are never reached, as {all} may be under way \
+                     at all of them together: lower the endpoint's limit, or leave it out"
+                )));
+            }
+        }
+        if self.hedge.is_some() && service.is_some_and(|limit| limit.greatest() == 1) {
+            return Err(InvalidClient::HEDGE_WITHOUT_PLACE);
         }
         Ok(())
     }

@@ -28,6 +28,10 @@ impl InvalidClient {
         "gRPC is spoken over HTTP/2, the connections speak HTTP/1.1: say `http2`, or give \
          `connections` settings of HTTP/2",
     );
+    pub(super) const HEDGE_WITHOUT_PLACE: Self = Self::says(
+        "a hedge needs a place beside the attempt that it races, and the limit is 1: raise the \
+         limit, or leave the hedge out",
+    );
     #[cfg(feature = "hyper")]
     pub(super) const HEALTH_NEEDS_TLS: Self = Self::says(
         "the health check speaks plain HTTP, the service does not: give `health_check_with` a \

@@ -130,6 +130,28 @@ impl LimitConfig {
         self
     }
 
+    /// How long a call may wait for a place, if that was said and anybody may.
+    pub(crate) fn said_wait(&self) -> Option<Duration> {
+        let said = self.max_wait != DEFAULT_MAX_WAIT && self.queue != Some(0);
+        said.then_some(self.max_wait)
+    }
+
+    /// How many calls may be under way at any time, whatever else is found out.
+    pub(crate) const fn least(&self) -> u32 {
+        match &self.size {
+            Size::Fixed(calls) => *calls,
+            Size::Adaptive(config) => config.least,
+        }
+    }
+
+    /// How many calls are never exceeded.
+    pub(crate) const fn greatest(&self) -> u32 {
+        match &self.size {
+            Size::Fixed(calls) => *calls,
+            Size::Adaptive(config) => config.greatest,
+        }
+    }
+
     /// The endpoint whose calls are limited, for its events (default: the service as a whole).
     #[must_use]
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {

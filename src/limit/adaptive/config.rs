@@ -17,8 +17,8 @@ use crate::limit::config::{InvalidLimit, checked};
 /// ```
 #[derive(Clone, Debug)]
 pub struct AdaptiveConfig {
-    pub(super) least: u32,
-    pub(super) greatest: u32,
+    pub(in crate::limit) least: u32,
+    pub(in crate::limit) greatest: u32,
     pub(super) initial: u32,
     pub(super) window: Duration,
     pub(super) min_samples: u32,
