@@ -14,12 +14,13 @@ use std::{
 use buttress::{
     BoxError, Entropy,
     balance::{
-        Balance, BalanceConfig, Candidates, LeastRequest, Member, PeakEwma, Picker, Policy,
-        RoundRobin, Weighted,
+        Balance, BalanceConfig, Candidates, LeastRequest, Member, NoEndpoint, PeakEwma, Picker,
+        Policy, RoundRobin, Weighted,
     },
     call::{Call, Words},
     classify::{HttpClassifier, PlainClassifier},
-    endpoint::{Endpoint, Fixed, Open},
+    endpoint::{Change, Endpoint, Fixed, Health, Open},
+    find,
 };
 use futures_util::FutureExt;
 use http::Response;
@@ -230,6 +231,47 @@ async fn a_picker_that_picks_what_does_not_fit_is_not_obeyed() -> Result<(), Box
     words.tried.insert(balance.endpoints()[0].key);
     // It has been there, and where it has not been nothing was picked: back to the first.
     assert_eq!(balance.clone().oneshot(Call::with_words((), words)).await?, 0);
+    Ok(())
+}
+
+/// Always this one, whatever it is told.
+#[derive(Debug)]
+struct At(usize);
+
+impl Policy for At {
+    fn picker(&self, _: &[Member<'_>]) -> Arc<dyn Picker> {
+        Arc::new(Self(self.0))
+    }
+}
+
+impl Picker for At {
+    fn pick(&self, _: &dyn Candidates) -> Option<usize> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picker_that_picks_one_that_is_ill_or_not_there_has_picked_nobody() -> Result<(), BoxError>
+{
+    let all: Vec<_> = (0..3).map(|port| Endpoint::new(port.to_string(), at(port))).collect();
+    for (picks, answered) in [(0, None), (1, Some(1)), (7, None)] {
+        let ill = Change::Health(all[0].clone(), Health::Unhealthy);
+        let changes = [Ok::<_, BoxError>(Change::Reset(all.clone())), Ok(ill)];
+        let changes = tokio_stream::iter(changes);
+        let make = |endpoint: &Endpoint| {
+            let port = endpoint.address().port() - 1;
+            BoxCloneSyncService::new(tower::service_fn(move |_: Call<()>| echo(port)))
+        };
+        let (config, open) = (BalanceConfig::new().policy(At(picks)), |_: &Endpoint| Open::new());
+        let balance = Balance::new(config, changes, make, open, PlainClassifier::new())?;
+        sleep(MS).await;
+        match call(&balance).await {
+            Ok(port) => assert_eq!(Some(port), answered),
+            Err(error) => {
+                assert!(answered.is_none() && find::<NoEndpoint>(&*error).is_some(), "{error}");
+            }
+        }
+    }
     Ok(())
 }
 

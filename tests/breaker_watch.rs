@@ -102,6 +102,33 @@ async fn what_changed_between_two_questions_is_not_missed_and_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_begins_with_what_is_and_not_with_what_was_due() {
+    let breaker = Breaker::with_entropy(quick(), &Entropy::seeded(7));
+    trip(&breaker);
+    advance(2 * SECOND).await;
+    let mut watch = breaker.watch();
+    assert_eq!(watch.state(), State::HalfOpen { under_way: 0, succeeded: 0 });
+    assert_eq!(is_news(&mut watch), None);
+}
+
+/// What time brings about was so then, whenever somebody looks.
+#[tokio::test(start_paused = true)]
+async fn a_breaker_whose_probe_timed_out_has_been_open_since_then() -> Result<(), BoxError> {
+    let config = quick().open_time(60 * SECOND, 60 * SECOND)?.probe_timeout(5 * SECOND)?;
+    let breaker = Breaker::with_entropy(config, &Entropy::seeded(7));
+    trip(&breaker);
+    advance(60 * SECOND).await;
+    let probe = breaker.admit(now(), Asked::default())?;
+    let times_out = now() + 5 * SECOND;
+    advance(15 * SECOND).await;
+    assert!(matches!(breaker.state(), State::Open { .. }));
+    let status = breaker.status();
+    assert_eq!((status.reason, status.since), (Some("probe_timeout"), times_out));
+    drop(probe);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_keeps_no_breaker_and_ends_with_it() {
     let breaker = Breaker::new(quick());
     let mut open = breaker.watch();

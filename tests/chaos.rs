@@ -5,8 +5,10 @@
 mod support;
 
 use std::{
+    future::Future,
     io,
     sync::{Arc, Mutex},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -14,7 +16,7 @@ use buttress::{
     BoxError, Event, Observer,
     algo::backoff::Backoff,
     breaker::{BreakerConfig, State},
-    call::Attempts,
+    call::{Attempts, Stage, Trail, mark_unsent},
     chaos::{Chaos, ChaosLayer, Chaotic, Delay, Failure, Fault, Injected},
     classify::Sent,
     client::{Builder, Client, Kind},
@@ -292,6 +294,29 @@ async fn an_error_is_one_of_io() -> Result<(), BoxError> {
         chaos.set([Fault::failure(failure)]);
         let error = service.clone().oneshot(get()).await.expect_err("it is struck");
         assert_eq!(find::<io::Error>(&*error).map(io::Error::kind), Some(kind));
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_is_taken_for_sent_and_one_while_connecting_is_not() -> Result<(), BoxError> {
+    let chaos = Chaos::seeded(1);
+    let service = ChaosLayer::new(chaos.clone()).layer(service_fn(async |_: Request<()>| {
+        Ok::<_, io::Error>(Response::new(buttress::body::Body::empty()))
+    }));
+    for (fault, stage) in
+        [(Fault::hang(), Stage::HandedOver), (Fault::hang_connecting(), Stage::Unsent)]
+    {
+        chaos.set([fault]);
+        let mut call = Box::pin(service.clone().oneshot(get()));
+        let mut trail = Trail::new();
+        let polled = trail.enter(|| {
+            // As a balancer says it before it has picked.
+            mark_unsent();
+            call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        assert!(polled.is_pending());
+        assert_eq!(trail.stage(), stage);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use buttress::{
         EndpointStatus, Host, Latency, Member, NoEndpoint, Outlier, Picker, Policy, SuccessRate,
         Tally,
     },
+    breaker::{Breaker, BreakerConfig},
     call::Call,
     classify::PlainClassifier,
     endpoint::{Change, Endpoint, EndpointKey, Health, Open},
@@ -521,4 +522,68 @@ async fn the_state_of_an_ejected_endpoint_survives_a_flap() {
     sleep(10 * SECOND).await;
     bench.tell(Change::Add(endpoint(3))).await;
     assert_eq!(bench.ejected(), [3]);
+}
+
+/// Whoever fails too often in a row is looked at at once. What it did is counted by the next sweep
+/// all the same.
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_before_a_row_was_full_is_there_for_the_sweep() {
+    let rows = Consecutive::new().server_errors(5, 0).expect("it is");
+    let config = EjectionConfig::new().consecutive(rows.local_failures(5, 0).expect("it is"));
+    let bench = Bench::new(in_turn().ejection(config), 5, failing(3, 1)).await;
+    // Twenty calls of it, of which the last row was full a moment ago.
+    bench.calls(100, SECOND).await;
+    assert!(bench.said().len() > 2, "the rows are watched");
+    sleep(9 * SECOND).await;
+    let ejection = bench.status(3).ejected.expect("by the sweep");
+    assert_eq!((ejection.by, ejection.evidence.calls), (Outlier::FailureRate, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ejection_goes_on_when_discovery_has_ended() {
+    let Bench { balance, feed, .. } = Bench::new(in_turn(), 5, failing(3, 5)).await;
+    drop(feed);
+    for _ in 0..1_100 {
+        let _ = balance.clone().oneshot(Call::new(())).await;
+        sleep(10 * MS).await;
+    }
+    let ejected = balance.endpoints().into_iter().filter(|status| status.ejected.is_some());
+    assert_eq!(ejected.map(|status| status.endpoint).collect::<Vec<_>>(), [endpoint(3)]);
+}
+
+/// Five of ten are out already, by their checks or their breakers: one more may be ejected, since
+/// one always may, and no second.
+#[tokio::test(start_paused = true)]
+async fn the_cap_counts_those_that_their_checks_or_breakers_keep_out() {
+    for by_breaker in [false, true] {
+        let make = |endpoint: &Endpoint| {
+            let fails = [1, 2].contains(&endpoint.address().port());
+            BoxCloneSyncService::new(tower::service_fn(move |_: Call<()>| async move {
+                if fails { Err(BoxError::from("broken")) } else { Ok(0_u16) }
+            }))
+        };
+        let gates = move |endpoint: &Endpoint| {
+            // No failure opens these.
+            let config = BreakerConfig::new().consecutive_failures(10_000);
+            let config = config.and_then(|config| config.minimum_calls(10_000)).expect("they are");
+            let breaker = Breaker::new(config);
+            if by_breaker && endpoint.address().port() > 5 {
+                breaker.force_open();
+            }
+            breaker
+        };
+        let mut changes = vec![Change::Reset((1..=10).map(endpoint).collect())];
+        if !by_breaker {
+            changes.extend((6..=10).map(|port| Change::Health(endpoint(port), Health::Unhealthy)));
+        }
+        let changes = tokio_stream::iter(changes.into_iter().map(Ok::<_, BoxError>));
+        let balance = Balance::new(in_turn(), changes, make, gates, PlainClassifier::new());
+        let balance = balance.expect("inside a runtime");
+        for _ in 0..1_000 {
+            sleep(11 * MS).await;
+            let _ = balance.clone().oneshot(Call::new(())).await;
+        }
+        let ejected = balance.endpoints().iter().filter(|status| status.ejected.is_some()).count();
+        assert_eq!(ejected, 1, "by a breaker: {by_breaker}");
+    }
 }

@@ -262,6 +262,39 @@ async fn what_is_heard_counts_at_once_and_an_end_is_a_failed_check() {
     assert!((2_000..2_010).contains(&waited), "{waited}");
 }
 
+/// Says nothing by itself, and counts how often it was to listen.
+struct Deaf(Arc<AtomicUsize>);
+
+impl Probe for Deaf {
+    async fn probe(&self, _: &Endpoint) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    async fn watch(&self, _: &Endpoint, _: Teller) -> Option<BoxError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_nothing_to_listen_to_nobody_listens_a_second_time() {
+    let listened = Arc::new(AtomicUsize::new(0));
+    let (sender, registry) = registry();
+    sender.send(Ok(Change::Reset(vec![endpoint(1)]))).expect("it is listened to");
+    let probe = Deaf(Arc::clone(&listened));
+    let mut changes: Changes = Box::pin(Checked::new(registry, probe, steady()));
+    silent_after(&mut changes, 3).await;
+    assert_eq!(listened.load(Ordering::Relaxed), 1);
+}
+
+/// Nothing is said for a minute, after so many words.
+async fn silent_after(changes: &mut Changes, words: usize) {
+    for _ in 0..words {
+        next(changes).await;
+    }
+    silent(changes, Duration::from_secs(60)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_says_nothing_at_first_has_failed_when_its_time_is_over() {
     let (_says, words) = mpsc::unbounded_channel();
@@ -711,5 +744,103 @@ mod http {
         for name in ["", "http://payments", "payments/health", "me:secret@payments", "a b", ":80"] {
             HttpProbe::new().authority(name).expect_err(name);
         }
+    }
+}
+
+#[cfg(feature = "hyper")]
+mod grpc {
+    use std::convert::Infallible;
+
+    use buttress::{
+        find,
+        health::{GrpcProbe, NoHealthAnswer},
+    };
+    use bytes::Bytes;
+    use http_body_util::StreamBody;
+    use hyper::{
+        HeaderMap, Request, Response,
+        body::{Frame, Incoming},
+        server::conn::http2,
+        service::service_fn,
+    };
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const SERVING: &[u8] = b"\0\0\0\0\x02\x08\x01";
+
+    /// Answers every call so: a status of HTTP, messages, and gRPC's status in the trailers. Whom
+    /// each call named is told.
+    async fn server(
+        code: u16,
+        messages: Vec<u8>,
+        status: Option<&'static str>,
+    ) -> (Endpoint, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
+        let endpoint = Endpoint::from(listener.local_addr().expect("it is bound"));
+        let named = Arc::<Mutex<Vec<String>>>::default();
+        let names = Arc::clone(&named);
+        let answer = move |request: Request<Incoming>| {
+            lock(&names).extend(request.uri().authority().map(ToString::to_string));
+            let trailers = status.map(|status| {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", status.parse().expect("a value"));
+                Frame::trailers(trailers)
+            });
+            let frames =
+                std::iter::once(Frame::data(Bytes::from(messages.clone()))).chain(trailers);
+            let frames: Vec<_> = frames.map(Ok::<_, Infallible>).collect();
+            let response = Response::builder().status(code);
+            std::future::ready(response.body(StreamBody::new(stream::iter(frames))))
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (server, answer) = (http2::Builder::new(TokioExecutor::new()), answer.clone());
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(answer)));
+            }
+        });
+        (endpoint, named)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_one_message_in_200_and_a_status_at_its_end() {
+        let unreadable = Some(NoHealthAnswer::Unreadable);
+        let lost = Some(NoHealthAnswer::Http(hyper::StatusCode::NOT_FOUND));
+        for (code, messages, status, error) in [
+            (200, SERVING.to_vec(), Some("0"), None),
+            (404, SERVING.to_vec(), Some("0"), lost),
+            (200, SERVING.repeat(2), Some("0"), unreadable.clone()),
+            (200, Vec::new(), Some("0"), unreadable.clone()),
+            (200, SERVING.to_vec(), Some("fine"), unreadable.clone()),
+            (200, SERVING.to_vec(), None, unreadable),
+        ] {
+            let (endpoint, named) = server(code, messages, status).await;
+            let probe = GrpcProbe::new().authority("shop:80").expect("a name");
+            let answer = timeout(Duration::from_secs(20), probe.probe(&endpoint)).await;
+            let answer = answer.expect("it is answered");
+            let said = answer.err().and_then(|error| find::<NoHealthAnswer>(&*error).cloned());
+            assert_eq!(said, error);
+            assert_eq!(*lock(&named), ["shop:80"]);
+        }
+    }
+
+    /// It would be asked instead, and be well, if the end meant that there is nothing to hear.
+    #[tokio::test]
+    async fn a_watch_that_ends_well_has_ended_all_the_same() {
+        let (endpoint, _) = server(200, SERVING.to_vec(), Some("0")).await;
+        let (sender, registry) = registry();
+        sender.send(Ok(Change::Add(endpoint.clone()))).expect("it is listened to");
+        let config = steady().fall(1).expect("above 0");
+        let mut changes = Checked::new(registry, GrpcProbe::new().watch(), config);
+        let mut said = Vec::new();
+        while said.last() != Some(&Health::Unhealthy) {
+            let change = timeout(Duration::from_secs(20), changes.next()).await;
+            match change.expect("it falls").expect("it goes on").expect("no error") {
+                Change::Health(_, health) => said.push(health),
+                other => assert_eq!(other, Change::Add(endpoint.clone())),
+            }
+        }
+        assert_eq!(said, [Health::Pending, Health::Healthy, Health::Unhealthy]);
     }
 }

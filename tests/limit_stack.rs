@@ -33,7 +33,7 @@ use buttress::{
 };
 use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
-use support::company::{Act, Company, MS, address, answer, lock, now, status};
+use support::company::{Act, Company, MS, Piece::Data, Pieces, address, answer, lock, now};
 use tower::util::BoxCloneSyncService;
 
 fn get() -> Request<()> {
@@ -231,13 +231,15 @@ fn never() -> Result<BreakerConfig, BoxError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whom_the_throttle_refuses_does_not_wait_for_a_place_first() -> Result<(), BoxError> {
+async fn whom_the_throttle_refuses_neither_asks_the_breaker_nor_waits_for_a_place()
+-> Result<(), BoxError> {
     let (chaos, company) = (Chaos::seeded(7), Company::new(|_| answer(200)));
     let client = Client::builder("http://payments")
         .endpoints([address(1)])
         .transport(chaos.clone().around(company.clone()))
         .seed(7)
         .breaker(never()?)
+        .service_breaker(never()?.ramp(Duration::ZERO)?)
         .throttle(ThrottleConfig::new().window(Duration::from_secs(60))?.minimum_rate(1)?)
         .limit(fixed(1).queue(1000))
         .retry(retry(1))
@@ -246,6 +248,16 @@ async fn whom_the_throttle_refuses_does_not_wait_for_a_place_first() -> Result<(
     for _ in 0..500 {
         let _ = client.send(get()).await;
     }
+    // Nine in ten are refused, whatever the breaker would say.
+    let breaker = client.service_breaker().expect("asked for");
+    breaker.force_open();
+    let mut refused = 0;
+    for _ in 0..200 {
+        let error = client.send(get()).await.expect_err("the breaker is forced open");
+        refused += u32::from(find::<Throttled>(&error).is_some());
+    }
+    assert!((150..200).contains(&refused), "{refused} of 200");
+    breaker.release();
     // Now it takes calls and says nothing: one has the only place.
     chaos.set([Fault::hang()]);
     let mut under_way: Vec<_> = (0..200).map(|_| Box::pin(client.send(get()))).collect();
@@ -291,7 +303,10 @@ async fn who_waits_for_a_place_until_its_deadline_says_nothing_of_the_service()
 #[tokio::test(start_paused = true)]
 async fn who_reads_slowly_does_not_make_the_service_slow_for_its_limit() -> Result<(), BoxError> {
     let adaptive = AdaptiveConfig::new().window(10 * MS)?.min_samples(10)?;
-    let company = Company::new(|_| Act::After(5 * MS, status(200)));
+    // Not there as a whole, or it would have been read with its head.
+    let company = Company::new(|_| {
+        Act::After(5 * MS, Response::new(Body::new(Pieces::new([Data("do"), Data("ne")]))))
+    });
     let client = company.builder([1]).limit(LimitConfig::adaptive(adaptive)).build()?;
     let limit = client.limit().expect("asked for");
     for round in 1..=8 {

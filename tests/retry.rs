@@ -1225,3 +1225,36 @@ async fn a_route_has_a_policy_of_its_own() {
     assert_eq!(attempts(Words::new()).await, 1, "changed while calls are made");
     assert_eq!(attempts(Words::new().route("search")).await, 5);
 }
+
+/// A body that says to whoever polls it that something was handed over.
+struct Marking;
+
+impl http_body::Body for Marking {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        mark_handed_over();
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_marks_that_is_read_during_the_backoff_is_of_no_attempt() {
+    let service = service_fn(async |_: Request<ReplayBody<Full<Bytes>>>| {
+        let mut response = Response::new(Body::new(Marking));
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        Ok::<_, io::Error>(response)
+    });
+    let config = RetryConfig::new().backoff(Backoff::fixed(SECOND).expect("no zero"));
+    let service = RetryLayer::new(config, HttpClassifier::new()).layer(service);
+    let mut call = pin!(service.oneshot(Request::new(Full::<Bytes>::default())));
+    let mut trail = Trail::new();
+    for _ in 0..3 {
+        assert!(trail.enter(|| poll(call.as_mut())).is_pending());
+        assert_eq!(trail.sent(), Sent::No, "it was turned away, and the next one is not made yet");
+    }
+}

@@ -140,6 +140,23 @@ async fn health_is_told_since_it_changed_and_comes_first() {
     assert!(snapshot.panic, "one of three may be called");
 }
 
+/// A check that takes its time does not eat up the start of whom it lets in; and the first ones
+/// need none.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_starts_when_its_first_check_has_let_it_in() {
+    let (balance, registry) = balance(BalanceConfig::new());
+    let pending = |port| Change::Health(endpoint(port), Health::Pending);
+    let healthy = |port| Change::Health(endpoint(port), Health::Healthy);
+    named(&registry, [Change::Reset(vec![endpoint(2)]), pending(2)]);
+    sleep(SECOND).await;
+    named(&registry, [healthy(2), Change::Add(endpoint(4)), pending(4)]);
+    sleep(20 * SECOND).await;
+    named(&registry, [healthy(4)]);
+    sleep(6 * SECOND).await;
+    let snapshot = balance.snapshot();
+    assert_eq!((row(&snapshot, 2).share, row(&snapshot, 4).share), (1.0, 0.2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_discovery_is_told_until_it_names_endpoints_again() {
     let (balance, registry) = balance(BalanceConfig::new());

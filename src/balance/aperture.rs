@@ -119,3 +119,27 @@ impl Picker for Narrowed {
         p2c::pick(among.count(), |at| among.is_fit(at), load, || among.draw())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::{choices::LeastRequest, set::Set};
+
+    #[test]
+    fn a_client_has_the_same_part_whatever_the_order_in_which_it_heard_of_whom() {
+        let peers = NonZeroU32::new(5).expect("not zero");
+        let policy = Aperture::new(2, peers, LeastRequest::new()).and_then(|it| it.least(4));
+        let policy = policy.expect("it can be");
+        let part = |set: &Set| {
+            let picks = set.picks(&*policy.picker(&set.members()), 500);
+            let picked = picks.iter().zip(&set.endpoints).filter(|(picks, _)| **picks > 0);
+            picked
+                .map(|(_, endpoint)| endpoint.address())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let (one, mut other) = (Set::new(20), Set::new(20));
+        other.endpoints.reverse();
+        assert_eq!(part(&one).len(), 4);
+        assert_eq!(part(&one), part(&other));
+    }
+}

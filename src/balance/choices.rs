@@ -177,3 +177,86 @@ fn least<'a, C: Candidates + ?Sized>(
 const HEARD: usize = 2;
 /// As many as are remembered where servers report: what they have just said is what is true.
 const HEARD_REPORTS: usize = REMEMBERED;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{balance::set::Set, endpoint::LoadReport};
+
+    /// How many of a thousand picks go to this one.
+    fn of_a_thousand(set: &Set, picker: &dyn Picker, at: usize) -> u32 {
+        set.picks(picker, 1_000)[at]
+    }
+
+    #[test]
+    fn of_whom_nothing_was_heard_for_long_one_that_has_just_answered_is_preferred() {
+        let mut set = Set::new(50);
+        (0..50).filter(|&at| at != 17).for_each(|at| set.busy(at, 2));
+        set.heard = vec![17, 17];
+        let picker = PeakEwma::new();
+        assert!(of_a_thousand(&set, &picker, 17) < 100, "all have just been heard of");
+        set.now += Duration::from_secs(5);
+        assert_eq!(of_a_thousand(&set, &picker, 17), 1_000);
+        // Unless it is busier, or does not fit.
+        set.busy(17, 9);
+        assert!(of_a_thousand(&set, &picker, 17) < 100);
+        (0..9).for_each(|_| set.loads[17].end());
+        set.fit[17] = false;
+        assert_eq!(of_a_thousand(&set, &picker, 17), 0);
+    }
+
+    #[test]
+    fn where_servers_report_those_that_were_heard_last_are_looked_at_if_they_fit() {
+        let mut set = Set::new(50);
+        set.usual = Some(Usual { in_flight: 5.0, latency: 0.001 });
+        set.report(17, &LoadReport { in_flight: Some(0.0), ..LoadReport::new() });
+        let picker = PeakEwma::new();
+        assert!(of_a_thousand(&set, &picker, 17) < 200, "as often as it is drawn");
+        set.heard = vec![3, 17];
+        assert_eq!(of_a_thousand(&set, &picker, 17), 1_000);
+        // One that starts slowly is looked at only when it is drawn.
+        set.loads[17].standing.start(set.loads[17].tick(set.now));
+        assert!(of_a_thousand(&set, &picker, 17) < 200);
+        set.fit[17] = false;
+        assert_eq!(of_a_thousand(&set, &picker, 17), 0);
+    }
+
+    /// Two pairs: one of four is the least loaded, where of one pair it would be one of two.
+    #[test]
+    fn where_servers_report_two_pairs_are_drawn() {
+        let mut set = Set::new(20);
+        set.usual = Some(Usual { in_flight: 5.0, latency: 0.001 });
+        (0..5).for_each(|at| {
+            set.report(at, &LoadReport { in_flight: Some(0.0), ..LoadReport::new() })
+        });
+        let idle: u32 = set.picks(&PeakEwma::new(), 2_000)[..5].iter().sum();
+        // 1 - (15/20 × 14/19)² is 0.695, and of one pair 0.447.
+        assert!((1_300..1_480).contains(&idle), "{idle} of 2000");
+    }
+
+    #[test]
+    fn a_pair_in_doubt_is_drawn_once_more_and_no_further() {
+        for picker in [&PeakEwma::new() as &dyn Picker, &LeastRequest::new()] {
+            let set = Set::new(10);
+            (0..5).for_each(|at| set.doubt(at));
+            let doubted: u32 = set.picks(picker, 4_000)[..5].iter().sum();
+            // (5/10 × 4/9)² is 0.049, and of one pair 0.222.
+            assert!((120..280).contains(&doubted), "{doubted} of 4000");
+        }
+    }
+
+    #[test]
+    fn least_request_prefers_the_busy_to_the_doubtful_and_starts_slowly() {
+        let set = Set::new(2);
+        set.doubt(0);
+        set.busy(1, 50);
+        assert_eq!(of_a_thousand(&set, &LeastRequest::new(), 0), 0);
+        // It has a tenth of its share: in one pick of ten it is as good as the other.
+        let set = Set::new(2);
+        set.loads[0].standing.start(set.loads[0].tick(set.now));
+        let picks = of_a_thousand(&set, &LeastRequest::new(), 0);
+        assert!((1..150).contains(&picks), "{picks}");
+    }
+}

@@ -85,3 +85,35 @@ impl Picker for Groups {
         doubted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::{choices::LeastRequest, set::Set};
+
+    /// The first two, who have so much of the calls, and two others.
+    fn halves(set: &Set, first: f64) -> Arc<dyn Picker> {
+        let groups = vec![vec![0, 1], vec![2, 3]];
+        let shares = |_: &[(f64, f64)]| vec![first, 1.0 - first];
+        Groups::picker(groups, &set.members(), &LeastRequest::new(), shares)
+    }
+
+    #[test]
+    fn where_all_are_in_doubt_the_group_that_was_drawn_is_as_good_as_any() {
+        let set = Set::new(4);
+        (0..4).for_each(|at| set.doubt(at));
+        let picks = set.picks(&*halves(&set, 0.75), 1_000);
+        assert!((650..850).contains(&(picks[0] + picks[1])), "{picks:?}");
+    }
+
+    #[test]
+    fn the_calls_of_a_key_stay_in_their_group_though_it_is_in_doubt_and_others_do_not() {
+        let mut set = Set::new(4);
+        [0, 1].into_iter().for_each(|at| set.doubt(at));
+        let picker = halves(&set, 1.0);
+        let keyed = set.pick_for("k", &*picker).expect("all fit");
+        assert!(keyed < 2, "{keyed}");
+        set.words = None;
+        assert!(picker.pick(&set).is_some_and(|at| at >= 2));
+    }
+}

@@ -375,9 +375,110 @@ mod tests {
 
     use super::*;
     use crate::{
-        balance::{load::Load, policy::LoadView},
+        balance::{load::Load, policy::LoadView, set::Set},
         endpoint::{Endpoint, Health},
     };
+
+    /// Where so many keys are at home.
+    fn homes(set: &mut Set, policy: &dyn Policy, keys: u32) -> Vec<usize> {
+        let picker = policy.picker(&set.members());
+        let home = |key: u32| set.pick_for(key.to_string(), &*picker).expect("all fit");
+        (0..keys).map(home).collect()
+    }
+
+    fn shares(homes: &[usize], count: usize) -> Vec<f64> {
+        let share = |at| homes.iter().filter(|&&home| home == at).count() as f64;
+        (0..count).map(|at| share(at) / homes.len() as f64).collect()
+    }
+
+    #[test]
+    fn where_nobody_has_a_weight_all_have_the_same() {
+        for policy in [&RingHash::new() as &dyn Policy, &Maglev::new()] {
+            let mut set = Set::new(4).weights(&[0; 4]);
+            let shares = shares(&homes(&mut set, policy, 4_000), 4);
+            assert!(shares.iter().all(|share| (0.2..0.3).contains(share)), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn all_clients_build_the_same_whatever_the_order_in_which_they_heard_of_whom() {
+        let mut one = Set::new(5);
+        let mut other = Set::new(5);
+        other.endpoints.reverse();
+        for policy in [&RingHash::new() as &dyn Policy, &Maglev::new()] {
+            let there: Vec<usize> =
+                homes(&mut other, policy, 500).into_iter().map(|at| 4 - at).collect();
+            assert_eq!(homes(&mut one, policy, 500), there);
+        }
+    }
+
+    #[test]
+    fn one_that_moved_has_its_old_keys_if_it_goes_by_its_id() {
+        let named = |port: u16| {
+            let mut set = Set::new(3);
+            let address = std::net::SocketAddr::from(([10, 0, 0, 2], port));
+            set.endpoints[1] = Endpoint::new("b", address);
+            set
+        };
+        let kept = |policy: &dyn Policy| {
+            let (before, after) =
+                (homes(&mut named(1), policy, 1_000), homes(&mut named(2), policy, 1_000));
+            before.iter().zip(&after).filter(|(one, other)| one == other).count()
+        };
+        assert_eq!((kept(&RingHash::new().by_id()), kept(&Maglev::new().by_id())), (1_000, 1_000));
+        assert!(kept(&RingHash::new()) < 900 && kept(&Maglev::new()) < 900);
+    }
+
+    /// In flight at the home of a key, elsewhere, and whether the home gets one more.
+    #[test]
+    fn the_bound_counts_the_call_that_is_to_begin_and_is_exact() {
+        let stays = |policy: &dyn Policy, mut set: Set, at_home: u32, elsewhere: u32| {
+            let picker = policy.picker(&set.members());
+            let home = set.pick_for("k", &*picker).expect("all fit");
+            set.busy(home, at_home);
+            set.busy((home + 1) % set.endpoints.len(), elsewhere);
+            set.pick_for("k", &*picker) == Some(home)
+        };
+        for policy in [&RingHash::new() as &dyn Policy, &Maglev::new()] {
+            // 1.25 × 9 / 5 is 2.25: a third, and no fourth.
+            assert!(stays(policy, Set::new(5), 2, 6));
+            // 1.25 × 8 / 5 is 2.
+            assert!(!stays(policy, Set::new(5), 2, 5));
+        }
+        // 1.1 × 100 / 10 is 11, though not for an f64, which has a little more.
+        let bounded = RingHash::new().load_bound(Some(1.1)).expect("above 1");
+        assert!(stays(&bounded, Set::new(10), 10, 89) && !stays(&bounded, Set::new(10), 11, 88));
+    }
+
+    #[test]
+    fn the_bound_goes_by_the_weights() {
+        let policy = Maglev::new();
+        let mut set = Set::new(2).weights(&[1, 3]);
+        let picker = policy.picker(&set.members());
+        let mut key = (0_u32..).map(|key| key.to_string());
+        let light = key.find(|key| set.pick_for(key, &*picker) == Some(0)).expect("some are");
+        let heavy = key.find(|key| set.pick_for(key, &*picker) == Some(1)).expect("some are");
+        // Of eight, 1.25 times a quarter is 2.5 and 1.25 times three quarters 7.5.
+        set.busy(0, 3);
+        set.busy(1, 4);
+        assert_eq!(set.pick_for(&light, &*picker), Some(1));
+        set.busy(1, 3);
+        assert_eq!(set.pick_for(&heavy, &*picker), Some(1), "1.25 × 11 × 0.75 is 10.3");
+    }
+
+    #[test]
+    fn tables_have_a_prime_number_of_entries_that_is_not_too_large() {
+        for (entries, is_fine) in [
+            (3, true),
+            (9, false),
+            (49, false),
+            (65_537, true),
+            (LARGEST, true),
+            (5_000_077, false),
+        ] {
+            assert_eq!(Maglev::new().entries(entries).is_ok(), is_fine, "{entries}");
+        }
+    }
 
     /// Goal: health that flips does not build a table again, which takes its time.
     #[test]

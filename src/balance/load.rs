@@ -492,6 +492,11 @@ mod tests {
         assert!((load.standing.share(load.tick(later)) - 0.1).abs() < 1e-9);
         load.returned(Some(0.002), later + 10_000 * MS);
         assert!((load.get(later + 10_000 * MS) - 0.02).abs() < 1e-6);
+        // What it failed before it was left alone counts no more.
+        load.failed(later + 10_000 * MS, later + 10_001 * MS);
+        assert!(load.is_doubted(later + 10_001 * MS));
+        load.returned(Some(0.002), later + 10_001 * MS);
+        assert!(!load.is_doubted(later + 10_001 * MS));
     }
 
     #[test]

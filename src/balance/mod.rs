@@ -194,6 +194,8 @@ mod roster;
 mod round_robin;
 mod said;
 mod service;
+#[cfg(test)]
+mod set;
 mod slow_start;
 mod snapshot;
 mod standing;

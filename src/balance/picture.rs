@@ -337,3 +337,128 @@ fn health_code<S: serde::Serializer>(health: &Health, to: S) -> Result<S::Ok, S:
 fn seconds<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(span.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        balance::eject::{Evidence, Outlier},
+        endpoint::{Endpoint, EndpointKey},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ejection(by: Outlier, now: Instant) -> Ejection {
+        let mut evidence = Evidence::default();
+        (evidence.calls, evidence.failures, evidence.measured) = (40, 10, 0.25);
+        (evidence.usual, evidence.limit, evidence.chance) = (Some(0.01), 0.03, Some(1e-9));
+        Ejection { by, evidence, since: now - 7 * SECOND, until: now + 23 * SECOND, times: 2 }
+    }
+
+    /// All that can be wrong is.
+    fn worst(now: Instant) -> EndpointStatus {
+        EndpointStatus {
+            endpoint: Endpoint::from(SocketAddr::from(([10, 0, 0, 1], 80))),
+            key: EndpointKey::unique(),
+            health: Health::Unhealthy,
+            health_since: now - 3 * SECOND,
+            open: false,
+            gate: Some(GateStatus {
+                reason: Some("ratio"),
+                ..GateStatus::new("half_open", now - 5 * SECOND).until(now + 2 * SECOND)
+            }),
+            ejected: Some(ejection(Outlier::FailureRate, now)),
+            share: 0.4,
+            set_aside_until: Some(now + SECOND),
+            cost: Duration::from_millis(2),
+            doubted: true,
+            in_flight: 3,
+            reported_in_flight: None,
+            reported_in_flight_age: None,
+            reported_utilization: None,
+        }
+    }
+
+    #[test]
+    fn of_all_that_holds_one_state_is_told_with_its_reason_and_its_times() {
+        use EndpointState::{
+            Doubted, Ejected, HalfOpen, Open, Pending, Serving, SetAside, SlowStart, Unhealthy,
+        };
+        let now = crate::time::now();
+        let mut status = worst(now);
+        let mut told = |change: fn(&mut EndpointStatus, Instant)| {
+            change(&mut status, now);
+            let EndpointSnapshot { state, why, since, until, .. } =
+                EndpointSnapshot::new(&status, now);
+            (state, why.unwrap_or_default(), since, until)
+        };
+        let s = |seconds| Some(seconds * SECOND);
+        let is = |state, why: &str, since, until| (state, why.to_owned(), since, until);
+        // What comes first is taken away, one after the other.
+        let (sick, first) = ("its health check fails", "its first health check is under way");
+        assert_eq!(told(|_, _| ()), is(Unhealthy, sick, s(3), None));
+        let why = "failure_rate: 10 of 40 failed, 0.250 (limit 0.030, usual 0.010)";
+        assert_eq!(told(|it, _| it.health = Health::Pending), is(Ejected, why, s(7), s(23)));
+        assert_eq!(told(|it, _| it.ejected = None), is(HalfOpen, "breaker: ratio", s(5), s(2)));
+        let open = |it: &mut EndpointStatus, _| {
+            it.gate.iter_mut().for_each(|gate| gate.state = "open");
+        };
+        assert_eq!(told(open), is(Open, "breaker: ratio", s(5), s(2)));
+        assert_eq!(told(|it, _| it.open = true), is(HalfOpen, "breaker: ratio", s(5), s(2)));
+        let closed = |it: &mut EndpointStatus, _| {
+            it.gate.iter_mut().for_each(|gate| (gate.state, gate.until) = ("closed", None));
+        };
+        assert_eq!(told(closed), is(Pending, first, s(3), None));
+        let asked = "it asked to be left alone";
+        assert_eq!(told(|it, _| it.health = Health::Healthy), is(SetAside, asked, None, s(1)));
+        let rested = |it: &mut EndpointStatus, now| it.set_aside_until = Some(now);
+        assert_eq!(told(rested), is(Doubted, "it failed a short while ago", None, None));
+        let trusted = told(|it, _| it.doubted = false);
+        assert_eq!(trusted, is(SlowStart, "it has 40 % of its share", None, None));
+        // Since it was well and its breaker closed, whichever came later.
+        assert_eq!(told(|it, _| it.share = 1.0), is(Serving, "", s(3), None));
+        let well = |it: &mut EndpointStatus, now: Instant| it.health_since = now - 9 * SECOND;
+        assert_eq!(told(well), is(Serving, "", s(5), None));
+        assert_eq!(told(|it, _| it.gate = None), is(Serving, "", s(9), None));
+    }
+
+    #[test]
+    fn an_ejection_is_told_with_its_evidence_in_the_words_of_its_test() {
+        let now = crate::time::now();
+        for (by, why) in [
+            (Outlier::FailureRate, "10 of 40 failed, 0.250 (limit 0.030, usual 0.010)"),
+            (Outlier::Latency, "0.250 s in 40 answers (limit 0.030, usual 0.010)"),
+            (Outlier::ServerErrors, "10 in a row"),
+            (Outlier::GatewayFailures, "10 in a row"),
+            (Outlier::LocalFailures, "10 in a row"),
+        ] {
+            let told = EjectionSnapshot::new(&ejection(by, now), now);
+            assert_eq!(told.why(), format!("{}: {why}", by.as_str()));
+            assert_eq!((told.since, told.until, told.times), (7 * SECOND, 23 * SECOND, 2));
+            assert_eq!(told.chance, Some(1e-9));
+        }
+        let mut alone = ejection(Outlier::FailurePercentage, now);
+        alone.evidence.usual = None;
+        let why = EjectionSnapshot::new(&alone, now).why();
+        assert_eq!(why, "failure_percentage: 10 of 40 failed, 0.250 (limit 0.030)");
+    }
+
+    #[test]
+    fn a_server_that_has_said_one_thing_of_itself_is_told_with_that() {
+        let now = crate::time::now();
+        let told = |change: fn(&mut EndpointStatus)| {
+            let mut status = worst(now);
+            change(&mut status);
+            EndpointSnapshot::new(&status, now).report
+        };
+        assert!(told(|_| ()).is_none());
+        let report = told(|it| {
+            (it.reported_in_flight, it.reported_in_flight_age) = (Some(7.0), Some(SECOND));
+        });
+        let report = report.expect("it has said how many");
+        assert_eq!((report.in_flight, report.in_flight_age), (Some(7.0), Some(SECOND)));
+        let report = told(|it| it.reported_utilization = Some((0.5, 2 * SECOND)));
+        let report = report.expect("it has said how busy");
+        assert_eq!((report.utilization, report.utilization_age), (Some(0.5), Some(2 * SECOND)));
+    }
+}

@@ -129,6 +129,10 @@ pub(super) mod loom_tests {
             7 << 16
         }
 
+        fn now(&self) -> std::time::Instant {
+            crate::time::now()
+        }
+
         fn words(&self) -> Option<&Words> {
             None
         }
@@ -153,5 +157,46 @@ pub(super) mod loom_tests {
     #[test]
     fn two_threads_begin_one_round() {
         each_has_one(|| RoundRobin::new().picker(&[]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::set::Set;
+
+    #[test]
+    fn each_client_begins_anywhere() {
+        let first = |seed| {
+            let set = Set::new(8).seeded(seed);
+            RoundRobin::new().picker(&set.members()).pick(&set)
+        };
+        let firsts: std::collections::HashSet<_> = (0..32).map(first).collect();
+        assert!(firsts.len() > 3, "{firsts:?}");
+    }
+
+    #[test]
+    fn where_all_are_in_doubt_each_has_its_turn_and_where_none_fits_none_is_picked() {
+        let mut set = Set::new(3);
+        (0..3).for_each(|at| set.doubt(at));
+        let picker = RoundRobin::new().picker(&set.members());
+        let first = picker.pick(&set);
+        // Three looks a pick: each begins where the one before did.
+        assert!((0..9).all(|_| picker.pick(&set) == first));
+        set.fit = vec![false; 3];
+        assert_eq!(picker.pick(&set), None);
+        assert_eq!(picker.pick(&Set::new(0)), None);
+    }
+
+    #[test]
+    fn four_in_doubt_in_a_row_are_passed_over_and_no_more() {
+        let picked = |in_doubt: usize| {
+            let set = Set::new(8);
+            let picker = RoundRobin::new().picker(&set.members());
+            let next = picker.pick(&set).expect("all fit") + 1;
+            (0..in_doubt).for_each(|more| set.doubt((next + more) % 8));
+            (picker.pick(&set).expect("all fit") + 8 - next % 8) % 8
+        };
+        assert_eq!((picked(1), picked(4), picked(5)), (1, 4, 0));
     }
 }

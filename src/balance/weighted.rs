@@ -206,7 +206,6 @@ impl Reports {
         let load: &LoadView<'_> = &member.load;
         let Some((utilization, age)) = load.reported_utilization() else { return 0.0 };
         if age > self.config.expiry {
-            seen.remove(&member.key);
             return 0.0;
         }
         let (now, said) = (load.tick(), load.tick().wrapping_sub(to_ticks(age)));
@@ -289,5 +288,129 @@ mod loom_tests {
             let (stride, next) = (Stride::new(&[1.0, 1.0]), Arc::default());
             Arc::new(Round { stride: stride.expect("two are known"), weights: vec![1.0; 2], next })
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{balance::set::Set, endpoint::LoadReport};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// gRFC A58: `qps / (utilization + eps / qps * penalty)`.
+    #[test]
+    fn a_weight_is_that_of_a58_and_none_without_a_rate_or_a_utilization() {
+        let config = ReportedConfig::new();
+        assert!((config.weight((100.0, 10.0), 0.5) - 100.0 / 0.6).abs() < 1e-5);
+        let harsh = config.penalty(5.0).expect("it is");
+        assert!((harsh.weight((100.0, 10.0), 0.5) - 100.0).abs() < 1e-5);
+        assert_eq!((config.weight((0.0, 0.0), 0.5), config.weight((100.0, 10.0), 0.0)), (0.0, 0.0));
+    }
+
+    /// Two that report a rate of 100 and of 300 a second, every ten seconds or not at all.
+    struct Reporting {
+        set: Set,
+        policy: Weighted,
+    }
+
+    impl Reporting {
+        fn new() -> Self {
+            let policy = Weighted::reported(ReportedConfig::new());
+            Self { set: Set::new(2), policy }
+        }
+
+        /// The weights after so many seconds of them.
+        fn after(&mut self, seconds: u32, reports: bool) -> Vec<f64> {
+            for _ in 0..seconds {
+                self.set.now += SECOND;
+                for (at, rate) in [100.0, 300.0].into_iter().enumerate().filter(|_| reports) {
+                    let (rate, utilization) = (Some(rate), Some(1.0));
+                    self.set.report(at, &LoadReport { rate, utilization, ..LoadReport::new() });
+                }
+                self.policy.weights(&self.set.members());
+            }
+            self.policy.weights(&self.set.members())
+        }
+    }
+
+    #[test]
+    fn reports_that_go_on_go_on_to_count_and_those_that_begin_anew_are_listened_to_first() {
+        let mut reporting = Reporting::new();
+        assert_eq!(reporting.after(9, true), [0.0, 0.0]);
+        // For longer than the expiry.
+        for _ in 0..5 {
+            assert_eq!(reporting.after(60, true), [100.0, 300.0]);
+        }
+        assert_eq!(reporting.after(179, false), [100.0, 300.0]);
+        assert_eq!(reporting.after(2, false), [0.0, 0.0]);
+        assert_eq!(reporting.after(9, true), [0.0, 0.0]);
+        assert_eq!(reporting.after(3, true), [100.0, 300.0]);
+    }
+
+    #[test]
+    fn what_was_seen_of_those_who_are_gone_is_forgotten() {
+        let mut reporting = Reporting::new();
+        reporting.after(1, true);
+        let reports = reporting.policy.reports.clone().expect("it is by reports");
+        assert_eq!(lock(&reports.seen).len(), 2);
+        let mut other = Set::new(1);
+        other.now = reporting.set.now + 181 * SECOND;
+        reporting.policy.weights(&other.members());
+        assert_eq!(lock(&reports.seen).len(), 0);
+    }
+
+    fn round(set: &Set) -> Arc<dyn Picker> {
+        Weighted::new().picker(&set.members())
+    }
+
+    #[test]
+    fn each_client_begins_anywhere() {
+        let first = |seed| {
+            let set = Set::new(8).seeded(seed).weights(&[1, 2, 1, 2, 1, 2, 1, 2]);
+            round(&set).pick(&set)
+        };
+        let firsts: std::collections::HashSet<_> = (0..32).map(first).collect();
+        assert!(firsts.len() > 3, "{firsts:?}");
+    }
+
+    #[test]
+    fn one_in_doubt_is_passed_over_and_where_all_are_the_next_is_picked() {
+        let set = Set::new(3).weights(&[1, 2, 1]);
+        set.doubt(1);
+        let picker = round(&set);
+        assert_eq!(set.picks(&*picker, 100)[1], 0);
+        (0..3).for_each(|at| set.doubt(at));
+        // Each pick looks at the next few, and takes the first of them.
+        let picks = set.picks(&*picker, 400);
+        assert!(picks.iter().all(|&picks| picks > 40), "{picks:?}");
+    }
+
+    /// So few fit that the round does not come to them: they are drawn by their weights.
+    #[test]
+    fn those_that_fit_are_found_among_many_that_do_not_and_share_by_weight() {
+        let mut weights = [1_000; 400];
+        (weights[100], weights[300]) = (1, 3);
+        let mut set = Set::new(400).weights(&weights);
+        set.fit = (0..400).map(|at| at == 100 || at == 300).collect();
+        let picks = set.picks(&*round(&set), 4_000);
+        assert!((850..1_150).contains(&picks[100]), "{} and {}", picks[100], picks[300]);
+        set.fit = vec![false; 400];
+        assert_eq!(round(&set).pick(&set), None);
+    }
+
+    /// Those of which no weight is known are drawn like one of weight 1.
+    #[test]
+    fn those_that_never_reported_are_drawn_all_the_same() {
+        let mut reporting = Reporting::new();
+        reporting.after(20, true);
+        let (stride, next) = (Stride::new(&[100.0, 100.0, 0.0]).expect("two"), Arc::default());
+        let picker = Round { stride, weights: vec![100.0, 100.0, 0.0, 0.0], next };
+        let mut set = Set::new(4);
+        set.fit = vec![false, false, false, true];
+        assert_eq!(picker.draw(&set), Some(3));
+        set.fit = vec![false, false, true, true];
+        let drawn = (0..1_000).filter(|_| picker.draw(&set) == Some(2)).count();
+        assert!((400..600).contains(&drawn), "{drawn}");
     }
 }

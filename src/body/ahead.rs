@@ -277,6 +277,7 @@ mod tests {
         assert!(body.poll_ahead(&mut cx()).is_ready());
         assert_eq!(body.get_ref().pieces.len(), 1, "the one that did not fit ended it");
         assert_eq!(read(&mut body), ["ab", "cd", "ef"]);
+        assert_eq!(read(&mut body), [""; 0], "and is over");
     }
 
     #[test]
@@ -288,10 +289,12 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_known_to_be_longer_is_not_begun() {
+    fn a_body_that_is_known_to_be_longer_or_empty_is_not_begun() {
         let body = || http_body_util::Full::new(Bytes::from("hello"));
         assert!(matches!(Source::ahead(body(), 4), Source::AsItComes { .. }));
         assert!(matches!(Source::ahead(body(), 5), Source::Ahead { .. }));
+        let nothing = http_body_util::Full::<Bytes>::default();
+        assert!(matches!(Source::ahead(nothing, 5), Source::AsItComes { .. }), "nor an empty one");
         assert!(matches!(Source::ahead(pieces([data("a")]), 0), Source::AsItComes { .. }));
     }
 

@@ -656,6 +656,15 @@ mod tests {
         assert_eq!(bench.circuit.state(), State::Closed, "19 calls are too few");
         bench.timed_call(FAILURE, s(3));
         assert_eq!(bench.reasons(), [("open", "slow")]);
+
+        // What takes as long as it may is not slow: nine of twenty are.
+        let mut bench = minding_slow_calls();
+        for _ in 0..9 {
+            bench.timed_call(SUCCESS, s(2));
+            bench.timed_call(SUCCESS, ms(2001));
+        }
+        bench.calls(2, SUCCESS);
+        assert_eq!(bench.circuit.state(), State::Closed);
     }
 
     #[test]
@@ -690,6 +699,13 @@ mod tests {
             }
             assert_eq!(bench.reasons().last().map(|change| change.1), Some(reason));
         }
+        // Half of them, where half of all calls would open it.
+        let config = BreakerConfig::new().slow_calls(s(2), 50).and_then(|config| config.probes(2));
+        let mut bench = Bench::with(config.expect("sound"));
+        bench.trip_and_wait();
+        bench.timed_call(SUCCESS, s(3));
+        bench.timed_call(SUCCESS, s(1));
+        assert_eq!(bench.reasons().last().map(|change| change.1), Some("probe_slow"));
     }
 
     #[test]

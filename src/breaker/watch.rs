@@ -111,3 +111,26 @@ impl fmt::Debug for Watch {
         f.debug_struct("Watch").field("state", &self.state()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_out_of_turn_is_no_news() {
+        let watchers = Watchers::new(1, State::Closed);
+        let mut told = watchers.subscribe();
+        let mut news = || {
+            let is_news = told.has_changed().expect("it is told");
+            (is_news, told.borrow_and_update().state)
+        };
+        assert_eq!(news(), (false, State::Closed));
+        watchers.tell(3, State::ForcedOpen);
+        assert_eq!(news(), (true, State::ForcedOpen));
+        // Of the change before, by a thread that was slower; and of the same, once more.
+        for generation in [2, 3] {
+            watchers.tell(generation, State::ForcedClosed);
+            assert_eq!(news(), (false, State::ForcedOpen));
+        }
+    }
+}

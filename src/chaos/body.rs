@@ -120,7 +120,7 @@ where
 mod tests {
     use std::{io, task::Waker};
 
-    use http_body_util::Full;
+    use http_body_util::{Full, StreamBody};
 
     use super::*;
     use crate::error::find;
@@ -155,6 +155,19 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
             assert!(matches!(poll(&mut body), Poll::Ready(None)) && body.is_end_stream());
         }
+    }
+
+    #[test]
+    fn the_bytes_of_all_its_pieces_are_counted() {
+        let pieces =
+            ["hel", "lo ", "you"].map(|piece| Ok::<_, io::Error>(Frame::data(piece.into())));
+        let pieces = StreamBody::new(futures_util::stream::iter(pieces));
+        let mut body = ChaosBody::struck(pieces, BodyFault::Cut(4));
+        let mut passed = Vec::new();
+        while let Poll::Ready(Some(Ok(frame))) = poll(&mut body) {
+            passed.push(frame.into_data().expect("no trailers"));
+        }
+        assert_eq!(passed, ["hel", "l"]);
     }
 
     #[test]

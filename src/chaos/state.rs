@@ -204,6 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_knows_that_nothing_was_sent_only_where_the_failure_says_so() {
+        for (failure, unsent, sent) in [
+            (Failure::Refused, true, false),
+            (Failure::ConnectTimedOut, true, false),
+            (Failure::TurnedAway, true, false),
+            (Failure::Reset, false, false),
+            (Failure::AnswerLost, false, true),
+        ] {
+            let fault = HeadFault::Fail(failure);
+            assert_eq!((fault.is_unsent(), fault.is_sent()), (unsent, sent), "{failure:?}");
+        }
+    }
+
+    #[test]
     fn no_faults_are_no_plan() {
         assert!(Plan::new(Vec::new(), crate::time::now()).is_none());
     }

@@ -369,7 +369,7 @@ impl Sample {
 
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
-    use super::*;
+    use super::{super::adaptive::AdaptiveConfig, *};
     use crate::classify::Retry;
 
     #[test]
@@ -387,6 +387,25 @@ mod tests {
         ] {
             let said = [of(blame, No), of(blame, Maybe), of(blame, Processed)];
             assert_eq!(said, [no, maybe, processed], "{blame:?}");
+        }
+    }
+
+    /// Who sees no head tells the outcome alone.
+    #[tokio::test(start_paused = true)]
+    async fn an_outcome_counts_once_with_a_head_and_without() {
+        for with_head in [false, true] {
+            let config = AdaptiveConfig::new().min_samples(10).expect("as many as it takes");
+            let limit = Limit::new(LimitConfig::adaptive(config));
+            tokio::time::advance(Duration::from_secs(1)).await;
+            for call in 1..=10 {
+                assert_eq!(limit.state().limit, 20, "before call {call}");
+                let mut permit = limit.enter().expect("there is a place");
+                if with_head {
+                    permit.answered(Verdict::TIMED_OUT);
+                }
+                permit.settle(Verdict::TIMED_OUT);
+            }
+            assert_eq!(limit.state().limit, 18);
         }
     }
 }

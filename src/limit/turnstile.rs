@@ -348,14 +348,16 @@ mod tests {
     fn who_is_late_is_passed_over() {
         let turnstile = Turnstile::new(1);
         turnstile.enter();
-        let (late, early) = (wait(&turnstile, now()), wait(&turnstile, later()));
-        turnstile.exit(now);
+        let now = now();
+        let (late, early) = (wait(&turnstile, now), wait(&turnstile, later()));
+        // At the very end of its time.
+        turnstile.exit(|| now);
         assert!(!is_inside(&turnstile, late) && is_inside(&turnstile, early));
-        turnstile.exit(now);
+        turnstile.exit(|| now);
         assert_eq!(turnstile.look(), (0, 1, 1), "the late one has not left yet");
         // Whoever comes has to look at the queue, for one in it may not be late.
         assert!(turnstile.is_full() && turnstile.enter().is_none());
-        let joined = turnstile.join(|_| 10, |_| later(), now(), Waker::noop());
+        let joined = turnstile.join(|_| 10, |_| later(), now, Waker::noop());
         assert_eq!(joined, Joined::Inside, "and keeps nobody out");
         assert!(!turnstile.leave(late));
     }

@@ -79,3 +79,18 @@ impl fmt::Display for NoHealthAnswer {
 }
 
 impl StdError for NoHealthAnswer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::find;
+
+    #[test]
+    fn only_who_says_that_it_does_not_serve_is_unavailable() {
+        let is_unavailable =
+            |status| find::<Unavailable>(&HealthStatus::new(status, "shop.Cart")).is_some();
+        assert!(is_unavailable(ServingStatus::NotServing));
+        assert!(!is_unavailable(ServingStatus::Unknown));
+        assert!(!is_unavailable(ServingStatus::ServiceUnknown));
+    }
+}

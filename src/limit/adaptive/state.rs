@@ -519,6 +519,10 @@ mod tests {
         assert_eq!(bench.full(14), None);
         // A fifth of the 10.5 that wait.
         assert_eq!(bench.full(20), Some((18, "queue")));
+        // However slow, no more than half of them are believed to wait.
+        let mut bench = Windows::new(20);
+        bench.full(10);
+        assert_eq!(bench.full(1_000), Some((18, "queue")));
         // The logarithm counts as 1 at least: fewer than 3 wait, though more than 3 log 5.
         let mut bench = Windows::new(5);
         bench.window(10, 1);
@@ -528,6 +532,66 @@ mod tests {
         // By one where a twentieth is less, and by a twentieth where that is more.
         assert_eq!(Windows::new(10).full(10), Some((11, "room")));
         assert_eq!(Windows::new(100).full(10), Some((105, "room")));
+    }
+
+    /// By hand: after 100 ms and 162 ms the baseline is 102, and 21 (1 - 102 / 162) are 7.8, a
+    /// little less than 6 log 21. Held against the 100 they would be 8.0, and more.
+    #[test]
+    fn the_baseline_follows_and_faster_where_a_service_has_recovered() {
+        let mut bench = Windows::new(20);
+        assert_eq!((bench.full(100), bench.full(162)), (Some((21, "room")), None));
+        // Of 100 ms, 10 ms are less than half: after twenty windows it would be at 56 by the mean
+        // alone.
+        let mut bench = Windows::new(20);
+        bench.full(100);
+        (0..20).for_each(|_| assert!(bench.full(10).is_some_and(|(_, reason)| reason == "room")));
+        assert!(bench.full(40).is_some_and(|(_, reason)| reason == "queue"));
+    }
+
+    /// More calls that bring more answers are not in vain, though all take a little longer.
+    #[test]
+    fn goes_on_where_more_calls_bring_more_answers() {
+        let mut bench = Windows::new(20);
+        for more in 1_u32..=15 {
+            let answered = |in_flight| Sample::Answered {
+                latency: Duration::from_millis(100 + u64::from(more)),
+                in_flight,
+            };
+            let full = bench.adaptive.limit();
+            for _ in 0..50 * more {
+                assert_eq!(bench.adaptive.record(answered(full), bench.now), None);
+            }
+            bench.now += Duration::from_secs(1);
+            let change = bench.adaptive.record(answered(full), bench.now);
+            assert_eq!(change.map(|change| change.reason), Some("room"), "window {more}");
+        }
+    }
+
+    /// Whether more calls are in vain, by how latency and throughput went with the calls.
+    #[test]
+    fn more_is_in_vain_where_answers_get_slower_and_no_more() {
+        let of = |y: fn(f64) -> f64| {
+            let mut correlation = Correlation::new();
+            (0..20).map(f64::from).for_each(|x| correlation.add(x, y(x)));
+            correlation
+        };
+        // With coefficients of 1, 0.43, -0.2 and -1; what is above 100 varies by less than a fifth.
+        let (rising, even): (fn(f64) -> f64, fn(f64) -> f64) = (|x| 10.0 + x, |x| 100.0 + x);
+        let (somewhat, less): (fn(f64) -> f64, fn(f64) -> f64) =
+            (|x| 10.0 + x + 30.0 * (x % 2.0), |x| 100.0 - x + 40.0 * (x % 2.0));
+        let falling: fn(f64) -> f64 = |x| 40.0 - x;
+        let in_vain = |latencies, throughputs| {
+            let mut adaptive = Windows::new(20).adaptive;
+            (adaptive.latencies, adaptive.throughputs) = (of(latencies), of(throughputs));
+            adaptive.more_is_in_vain()
+        };
+        assert!(in_vain(rising, falling), "slower and fewer");
+        assert!(in_vain(somewhat, less), "a little slower and fewer");
+        assert!(in_vain(rising, |x| 50.0 * (x % 2.0)), "much slower and hardly more");
+        assert!(in_vain(rising, even), "much slower, and little more of many");
+        assert!(!in_vain(rising, rising), "much slower and many more");
+        assert!(!in_vain(somewhat, even), "a little slower and more");
+        assert!(!in_vain(falling, falling), "faster and fewer");
     }
 
     #[test]
