@@ -570,16 +570,17 @@ mod tests {
     /// Whether more calls are in vain, by how latency and throughput went with the calls.
     #[test]
     fn more_is_in_vain_where_answers_get_slower_and_no_more() {
-        let of = |y: fn(f64) -> f64| {
+        type Curve = fn(f64) -> f64;
+        let of = |y: Curve| {
             let mut correlation = Correlation::new();
             (0..20).map(f64::from).for_each(|x| correlation.add(x, y(x)));
             correlation
         };
         // With coefficients of 1, 0.43, -0.2 and -1; what is above 100 varies by less than a fifth.
-        let (rising, even): (fn(f64) -> f64, fn(f64) -> f64) = (|x| 10.0 + x, |x| 100.0 + x);
-        let (somewhat, less): (fn(f64) -> f64, fn(f64) -> f64) =
+        let (rising, even): (Curve, Curve) = (|x| 10.0 + x, |x| 100.0 + x);
+        let (somewhat, less): (Curve, Curve) =
             (|x| 10.0 + x + 30.0 * (x % 2.0), |x| 100.0 - x + 40.0 * (x % 2.0));
-        let falling: fn(f64) -> f64 = |x| 40.0 - x;
+        let falling: Curve = |x| 40.0 - x;
         let in_vain = |latencies, throughputs| {
             let mut adaptive = Windows::new(20).adaptive;
             (adaptive.latencies, adaptive.throughputs) = (of(latencies), of(throughputs));
