@@ -529,7 +529,7 @@ mod loom_tests {
             let now = crate::time::now();
             let load = Arc::new(Load::new(now, Duration::from_secs(4), Some(0.001), now));
             let one = move |load: &Load| {
-                load.begin(now);
+                load.begin(load.tick(now));
                 load.heard(now);
                 load.end();
             };
@@ -537,7 +537,7 @@ mod loom_tests {
                 let load = Arc::clone(&load);
                 thread::spawn(move || one(&load))
             };
-            load.begin(now);
+            load.begin(load.tick(now));
             assert!(load.awaited() > 0 && load.in_flight() > 0, "its own call waits");
             other.join().expect("it only calls");
             assert_eq!((load.awaited(), load.in_flight()), (1, 1));

@@ -314,7 +314,7 @@ mod loom_tests {
             let members = vec![Member { node, endpoint, health, eligible: false }];
             shared.publish(Snapshot::new(1, members, Vec::new(), None, now));
             let looks = move |shared: &Shared<(), Open>| {
-                assert!(shared.in_panic(&shared.snapshot.load(), now, true));
+                assert!(shared.in_panic(&shared.snapshot.load(), now, Duration::ZERO, true));
             };
             let other = {
                 let shared = Arc::clone(&shared);
