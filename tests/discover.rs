@@ -318,8 +318,9 @@ mod file {
         assert_eq!(error.kind(), FileErrorKind::Missing);
         silent(&mut file).await;
 
-        // Back as it was: the set in use is still that one, so there is nothing to say.
+        // Back as it was: the set in use is still that one, which is said once.
         place.replace(&listing(&[1]));
+        assert_eq!(next(&mut file).await, Ok(reset(&[1])));
         silent(&mut file).await;
         place.replace(&listing(&[1, 2]));
         assert_eq!(next(&mut file).await, Ok(reset(&[1, 2])));

@@ -61,7 +61,7 @@ pub struct DiscoverySnapshot {
     )]
     pub last_error_age: Option<Duration>,
     /// Nothing was named since the last error, so that what was named before is in use. A registry
-    /// that is well again and has nothing new to say does not end this.
+    /// that is well again names what there is, if that is what there was.
     pub keeps_last_good: bool,
     /// How long ago it ended; what it named last stays.
     #[cfg_attr(

@@ -140,6 +140,8 @@ pub(super) struct Watched<R> {
     said: Option<Vec<Endpoint>>,
     /// What was odd last.
     odd: Option<String>,
+    /// It failed, or was empty, since then: nobody knows whether the set still holds.
+    failed: bool,
     /// An error that is to be said next.
     next: Option<RegistryError>,
 }
@@ -166,6 +168,7 @@ impl<R> Watched<R> {
             doubt: Doubt::new(config.keep_when_empty),
             said: None,
             odd: None,
+            failed: false,
             next: None,
             config,
         }
@@ -176,7 +179,8 @@ impl<R> Watched<R> {
         RegistryError { registry, fault, named_some: self.said.is_some(), retry_in }
     }
 
-    /// What is to be said of an answer.
+    /// What is to be said of an answer. A set that is as it was is said again after an error, so that
+    /// it is known to hold.
     fn answered(&mut self, answer: Answer) -> Option<Result<Change, RegistryError>> {
         let Answer { mut endpoints, odd, empty } = answer;
         if self.odd != odd {
@@ -189,6 +193,7 @@ impl<R> Watched<R> {
             Empty::Doubted => {
                 let text = empty.unwrap_or("it knows no endpoint");
                 let fault = Fault::new(RegistryErrorKind::Empty, text).because(EmptyAnswer.into());
+                self.failed = true;
                 return Some(Err(self.error(fault, None)));
             }
             Empty::DoubtedAgain => return None,
@@ -200,7 +205,8 @@ impl<R> Watched<R> {
             let pairs = || said.iter().zip(&endpoints);
             said.len() == endpoints.len() && !pairs().any(|(a, b)| a.differs(b))
         };
-        if self.said.as_deref().is_some_and(same) {
+        let failed = std::mem::replace(&mut self.failed, false);
+        if !failed && self.said.as_deref().is_some_and(same) {
             return None;
         }
         self.said = Some(endpoints.clone());
@@ -241,7 +247,7 @@ impl<R: Registry> Watched<R> {
                 Ok(answer) => answer,
                 Err(fault) => {
                     let now = time::now();
-                    self.begun = false;
+                    (self.begun, self.failed) = (false, true);
                     let wait = self.backoff.failed(now, self.config.entropy.unit());
                     let sleep = Box::pin(Sleep::until(now + wait));
                     self.stage = Stage::Waiting(Some(registry), sleep);

@@ -29,8 +29,7 @@
 //! - **What is known is known to one process.** Breakers, budgets and loads are shared by a
 //!   client's clones, not by two clients nor by two machines.
 //! - **A [snapshot](crate::client::Snapshot) is one process's view.** It says in which state each
-//!   endpoint is, why and since when, not which share of the calls it had; and a registry that is
-//!   well again but has nothing new to say looks as it did when it failed.
+//!   endpoint is, why and since when, not which share of the calls it had.
 //! - **A call cut off by its deadline has no history.** Its error says when and whether it may
 //!   have happened; the attempts before are in the spans and events only.
 //! - **Committed is committed.** Once the head, or a first message, is the caller's, nothing is

@@ -127,8 +127,13 @@ async fn state_survives_errors_flaps_and_other_weights_without_a_call() {
     assert_eq!(known().len(), 2);
     assert!(heard().iter().all(|it| it.contains("the last good set stays")), "{:?}", heard());
     assert!((5..40).contains(&heard().len()), "{:?}", heard());
+    assert!(balance.snapshot().discovery.keeps_last_good);
     agent.fails(false);
     sleep(Duration::from_secs(10)).await;
+    // It is well again and has nothing new to say: that holds, and nothing is lost by it.
+    let discovery = balance.snapshot().discovery;
+    assert!(!discovery.keeps_last_good && discovery.last_error.is_some(), "{discovery:?}");
+    assert_eq!(known().iter().map(|it| it.2).collect::<Vec<_>>(), [first[0].2, first[1].2]);
 
     // One goes and comes back: a flap.
     agent.says(&[(2, 1)]);

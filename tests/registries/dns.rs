@@ -184,8 +184,9 @@ async fn an_error_keeps_the_last_good_set() {
         let said = error(&mut dns).await;
         assert_eq!(said.kind(), kind, "{reply:?}: {said}");
         assert!(said.to_string().contains("the last good set stays"), "{said}");
-        // Well again, and as it was: nothing is said of that.
+        // Well again, and as it was: that is said once.
         server.has(NAME, 1, &["10.0.0.1"]);
+        assert_eq!(set(&mut dns).await, ["10.0.0.1:80 w1 p0 -"]);
         silent(&mut dns, Duration::from_millis(300)).await;
     }
     server.says(NAME, RecordType::A, Reply::Garbage);

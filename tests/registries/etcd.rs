@@ -408,6 +408,7 @@ async fn a_watch_that_ends_or_fails_leads_to_a_list() {
         ),
         (json!([1, 2]), RegistryErrorKind::Malformed, "no watch"),
     ] {
+        assert_eq!(set(&mut registry).await, [A], "it holds");
         silent(&mut registry, Duration::from_secs(60)).await;
         gateway.says(&line);
         let said = error(&mut registry).await;

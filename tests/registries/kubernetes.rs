@@ -344,6 +344,7 @@ async fn a_server_that_hangs_up_on_each_watch_is_asked_less_and_less() {
         let said = error(&mut registry).await;
         assert!(said.to_string().contains("as soon as it had begun"), "{said}");
         waits.push(said.retry_in().expect("it is asked anew"));
+        assert_eq!(set(&mut registry).await, [self::said(1)], "the list holds");
     }
     assert!(waits[4] >= Duration::from_millis(1600), "{waits:?}");
 }

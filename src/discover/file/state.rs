@@ -17,6 +17,8 @@ pub(super) struct Watch {
     doubted: Option<Seen>,
     /// The last good set, sorted.
     good: Option<Vec<Endpoint>>,
+    /// It was no good since then.
+    failed: bool,
 }
 
 /// What was found at the path. Contents are compared, not times: a file that replaced another
@@ -34,7 +36,7 @@ pub(super) enum Step {
     Nothing,
     /// Read it again soon: somebody may be in the middle of writing it.
     ReadAgain,
-    /// Another set of endpoints, in the order of the file.
+    /// Another set of endpoints, or the same one after a fault, in the order of the file.
     Set(Vec<Endpoint>),
     /// The file is no good, which was not said before.
     Fault(Fault),
@@ -65,18 +67,23 @@ impl Watch {
         self.judged = Some(seen);
         match parsed {
             Ok(set) => self.changed(set),
-            Err(fault) => Step::Fault(fault),
+            Err(fault) => {
+                self.failed = true;
+                Step::Fault(fault)
+            }
         }
     }
 
-    /// A set, unless it is the one there was, perhaps in another order.
+    /// A set, unless it is the one there was, perhaps in another order. After a fault it is said all
+    /// the same, so that it is known to hold.
     fn changed(&mut self, set: Vec<Endpoint>) -> Step {
         let mut sorted = set.clone();
         sorted.sort_unstable_by(|a, b| (a.id(), a.address()).cmp(&(b.id(), b.address())));
         let same = |good: &Vec<Endpoint>| {
             good.len() == sorted.len() && !good.iter().zip(&sorted).any(|(a, b)| a.differs(b))
         };
-        if self.good.as_ref().is_some_and(same) {
+        let failed = std::mem::replace(&mut self.failed, false);
+        if !failed && self.good.as_ref().is_some_and(same) {
             return Step::Nothing;
         }
         self.good = Some(sorted);
@@ -152,8 +159,9 @@ mod tests {
         let Step::Fault(fault) = watch.read(missing()) else { panic!("it is missing") };
         assert_eq!(fault.kind, FileErrorKind::Missing);
         assert_eq!(watch.read(missing()), Step::Nothing);
-        // Back as it was, and in another order: no change.
+        // Back as it was: that is said once.
         assert_eq!(watch.read(Ok(listing(&[1]))), Step::ReadAgain);
+        assert_eq!(ports(watch.read(Ok(listing(&[1])))), [1]);
         assert_eq!(watch.read(Ok(listing(&[1]))), Step::Nothing);
     }
 
