@@ -45,13 +45,24 @@ impl Mirror {
         }
     }
 
+    #[inline]
     pub(super) fn follow(&self, circuit: &Circuit) {
+        let steady = circuit.steady();
+        // Of a generation that is steady both words have been said already: nothing in it changes
+        // them, and almost every call ends in one.
+        if steady == 0 || steady != self.steady.load(Ordering::Relaxed) {
+            self.write(circuit, steady);
+        }
+    }
+
+    #[cold]
+    fn write(&self, circuit: &Circuit, steady: u64) {
         let opens = match circuit.opens() {
             Opens::Now => OPEN,
             Opens::At(at) => self.nanoseconds(at),
             Opens::Never => SHUT,
         };
-        put(&self.steady, circuit.steady());
+        put(&self.steady, steady);
         put(&self.opens, opens);
     }
 
