@@ -288,6 +288,12 @@ pub(super) fn tick(since: Duration) -> u32 {
     since.as_secs().wrapping_mul(TICKS_A_SECOND).wrapping_add(part) as u32
 }
 
+/// The time of the words, so long after a tick: by a tick too early at the most.
+#[inline]
+pub(super) fn later(then: u32, span: Duration) -> u32 {
+    then.wrapping_add(tick(span))
+}
+
 /// What an answer takes, of which less is known the longer the last one is ago: then it is what is
 /// `usual`, and neither better nor worse.
 ///
@@ -409,6 +415,16 @@ mod tests {
             let cost = load.cost(epoch + Duration::from_secs(hours * 3600));
             assert!(cost < 1e-6, "after {hours} h: {cost}");
         }
+    }
+
+    #[test]
+    fn a_span_after_a_tick_is_told_to_a_tick() {
+        for (began, took) in [(0, 0), (15, 1), (15, 15), (16, 16), (7, 999_999), (999_999, 7)] {
+            let (began, took) = (Duration::from_micros(began), Duration::from_micros(took));
+            let (told, exact) = (later(tick(began), took), tick(began + took));
+            assert!(told == exact || told + 1 == exact, "{began:?} + {took:?}: {told}, {exact}");
+        }
+        assert_eq!(later(u32::MAX, Duration::from_micros(u64::from(TICK_MICROS))), 0);
     }
 
     #[test]

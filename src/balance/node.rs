@@ -9,7 +9,7 @@ use std::{
 use super::{
     config::MAX_SET_ASIDE,
     eject::{Counts, Ejection, Origin},
-    load::Load,
+    load::{Load, later},
     recent::Recent,
 };
 use crate::{
@@ -123,18 +123,19 @@ impl<S, G> Node<S, G> {
         self.load.begin(self.load.tick(now));
     }
 
-    /// Its head, or an error, has come.
-    pub(crate) fn answered(
+    /// Its head, or an error, has come to a call that began then, in the loads' own time as well.
+    fn answered_at(
         &self,
         verdict: Verdict,
         report: impl FnOnce() -> Option<LoadReport>,
-        began: Instant,
+        (began, tick): (Instant, u32),
         now: Instant,
     ) {
-        let tick = self.load.tick(now);
+        let took = now.saturating_duration_since(began);
+        // To a tick, and without the instants' distance from the epoch as well.
+        let tick = later(tick, took);
         self.load.heard_at(tick);
         if Sign::of(verdict) == Sign::Good {
-            let took = now.saturating_duration_since(began);
             self.load.observe_at(took, tick);
             if let Some(counts) = &self.counts {
                 counts.took(took);
@@ -149,6 +150,18 @@ impl<S, G> Node<S, G> {
         if let (Pushback::After(wish), true) = (verdict.pushback, verdict.is_failure()) {
             self.set_aside(wish, now);
         }
+    }
+
+    /// Its head, or an error, has come.
+    #[cfg(feature = "testing")]
+    pub(crate) fn answered(
+        &self,
+        verdict: Verdict,
+        report: impl FnOnce() -> Option<LoadReport>,
+        began: Instant,
+        now: Instant,
+    ) {
+        self.answered_at(verdict, report, (began, self.load.tick(began)), now);
     }
 
     /// With an answer its server said how busy it is.
@@ -237,6 +250,8 @@ pub struct Held<S, G: Gate> {
     ticket: Option<G::Ticket>,
     deadline: Option<Instant>,
     began: Instant,
+    /// The same in the loads' own time.
+    tick: u32,
     /// None while nothing has come.
     answered: Option<Origin>,
 }
@@ -249,7 +264,7 @@ impl<S, G: Gate> Held<S, G> {
         (began, tick): (Instant, u32),
     ) -> Self {
         node.load.begin(tick);
-        Self { node, ticket: Some(ticket), deadline: asked.deadline, began, answered: None }
+        Self { node, ticket: Some(ticket), deadline: asked.deadline, began, tick, answered: None }
     }
 
     pub(crate) fn node(&self) -> &Node<S, G> {
@@ -289,7 +304,7 @@ impl<S, G: Gate> Held<S, G> {
             self.node.gate.answered(ticket, self.began, now);
         }
         self.answered = Some(origin);
-        self.node.answered(verdict, report, self.began, now);
+        self.node.answered_at(verdict, report, (self.began, self.tick), now);
     }
 }
 
