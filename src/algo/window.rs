@@ -97,8 +97,16 @@ impl Window {
     }
 
     /// Steps into the bucket of `now`.
+    #[inline]
     fn slide(&mut self, now: Instant) {
         let steps = self.steps.until(now);
+        if steps > 0 {
+            self.step(steps);
+        }
+    }
+
+    #[cold]
+    fn step(&mut self, steps: u64) {
         if steps >= BUCKETS as u64 {
             self.forget();
             return;
@@ -134,10 +142,17 @@ impl Steps {
 
     /// How many buckets have passed since it was asked last. An instant before the latest one
     /// counts as the latest.
+    #[inline]
     pub(crate) fn until(&mut self, now: Instant) -> u64 {
-        let Some(ends) = self.ends.filter(|&ends| now >= ends) else {
-            return 0;
-        };
+        match self.ends {
+            Some(ends) if now >= ends => self.pass(ends, now),
+            _ => 0,
+        }
+    }
+
+    /// The current bucket is over since `ends`.
+    #[cold]
+    fn pass(&mut self, ends: Instant, now: Instant) -> u64 {
         let late = now.saturating_duration_since(ends).as_nanos();
         let width = self.width.as_nanos();
         // The rest of the current bucket: less than a width, so it fits where a width did.
