@@ -232,7 +232,8 @@ impl<S, G: Gate, D: Fn() -> u64> Candidates for Tier<'_, S, G, D> {
         self.members.len()
     }
 
-    #[inline]
+    // Always: it is a few words that are read, and asked twice for each call.
+    #[inline(always)]
     fn is_fit(&self, at: usize) -> bool {
         let node = &self.members[at].node;
         !(self.untried && self.wanted.tried.contains(node.key))
