@@ -116,7 +116,7 @@ impl Load {
     #[inline]
     pub(super) fn latency_at(&self, usual: f64, now: u32) -> f64 {
         let (cost, tick) = unpack_cost(self.sample.load(Ordering::Relaxed));
-        expected(cost, usual, self.kept(tick, now)).max(self.silence_at(now))
+        larger(expected(cost, usual, self.kept(tick, now)), self.silence_at(now))
     }
 
     /// Whether the last answer is so long ago that it says little of the queue now: some service
@@ -301,9 +301,16 @@ pub(super) fn later(then: u32, span: Duration) -> u32 {
 /// not been heard of for longest would be preferred to all others.
 #[inline]
 fn expected(cost: f64, usual: f64, kept: f64) -> f64 {
-    let cost = if cost > usual { (cost * kept).max(usual) } else { usual - (usual - cost) * kept };
+    let cost =
+        if cost > usual { larger(cost * kept, usual) } else { usual - (usual - cost) * kept };
     // What is faster than the clock ticks is as fast as all that is.
-    cost.max(TICK_SECONDS)
+    larger(cost, TICK_SECONDS)
+}
+
+/// Of two that are numbers, which `f64::max` asks of both first.
+#[inline]
+fn larger(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
 }
 
 /// How many ticks after `tick` it is `now`.
