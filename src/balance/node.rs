@@ -310,10 +310,10 @@ impl<S, G: Gate> Held<S, G> {
 
 impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
-        let origin = self.answered.unwrap_or(Origin::Local);
-        self.node.settled_by(verdict, origin, self.began, now);
+        let (origin, now) = (self.answered.unwrap_or(Origin::Local), now());
+        self.node.settled_by(verdict, origin, self.began, || now);
         if let Some(ticket) = self.ticket.take() {
-            self.node.gate.settle(ticket, verdict, self.began, now());
+            self.node.gate.settle(ticket, verdict, self.began, now);
         }
     }
 
@@ -332,11 +332,21 @@ impl<S, G: Gate> fmt::Debug for Held<S, G> {
 impl<S, G: Gate> Drop for Held<S, G> {
     fn drop(&mut self) {
         self.node.end();
+        if self.answered.is_none() || self.ticket.is_some() {
+            self.give_up();
+        }
+    }
+}
+
+impl<S, G: Gate> Held<S, G> {
+    /// It is dropped before its answer came, or before somebody said what became of it.
+    #[cold]
+    fn give_up(&mut self) {
+        let now = now();
         if self.answered.is_none() {
-            self.node.given_up(self.deadline, self.began, now());
+            self.node.given_up(self.deadline, self.began, now);
         }
         if let Some(ticket) = self.ticket.take() {
-            let now = now();
             let verdict = Asked::dropped_at(self.deadline, now);
             self.node.gate.settle(ticket, verdict, self.began, now);
         }

@@ -325,6 +325,7 @@ impl Gate for Breaker {
         }
     }
 
+    #[inline]
     fn settle(&self, mut ticket: Ticket, verdict: Verdict, began: Instant, now: Instant) {
         Gate::answered(self, &mut ticket, began, now);
         self.change(|circuit, draw| circuit.record(ticket, verdict, now, draw));
