@@ -79,3 +79,24 @@ fn put(word: &AtomicU64, value: u64) {
         word.store(value, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::BreakerConfig;
+
+    #[test]
+    fn both_words_follow_into_a_steady_generation_and_out_of_it() {
+        let now = crate::time::now();
+        let mut circuit = Circuit::new(&BreakerConfig::new(), now);
+        let mirror = Mirror::new(&circuit, now);
+        let told = || (mirror.is_open(|| now), mirror.admit().is_some());
+        assert_eq!(told(), (true, true));
+        circuit.force_open();
+        mirror.follow(&circuit);
+        assert_eq!(told(), (false, false));
+        circuit.force_closed();
+        mirror.follow(&circuit);
+        assert_eq!(told(), (true, true));
+    }
+}
