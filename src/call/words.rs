@@ -109,6 +109,23 @@ impl Words {
         self.deadline = Some(self.deadline.map_or(deadline, |own| own.min(deadline)));
     }
 
+    /// The same without the trace: plain values alone, which cost next to nothing to copy.
+    #[inline]
+    pub(crate) const fn untraced(&self) -> Self {
+        Self {
+            deadline: self.deadline,
+            attempt: self.attempt,
+            kind: self.kind,
+            tried: self.tried,
+            keyed: self.keyed,
+            idempotent: self.idempotent,
+            route: self.route,
+            affinity: self.affinity,
+            body: self.body,
+            trace: None,
+        }
+    }
+
     /// What a classifier has to know of the request.
     #[must_use]
     pub const fn asked(&self) -> Asked {

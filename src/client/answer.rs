@@ -7,7 +7,7 @@ use std::{
 
 use http::Response;
 
-use super::ServicePermits;
+use super::{Exchange, Parcel, ServicePermits};
 use crate::{
     balance::Held,
     body::{Body, verdict_on_drop},
@@ -20,14 +20,15 @@ use crate::{
 /// The response of an attempt, and what is held until it has been read: apart from each other, so
 /// that the response is wrapped once, where it leaves the stack, and not by each part on its way.
 #[derive(Debug)]
-pub struct Answer<T> {
+pub struct Answer<T: Exchange> {
     response: Response<Body>,
-    guard: AttemptGuard<T>,
+    parcel: Parcel<T>,
 }
 
-impl<T> Answer<T> {
-    pub(super) const fn new(response: Response<Body>, guard: AttemptGuard<T>) -> Self {
-        Self { response, guard }
+impl<T: Exchange> Answer<T> {
+    /// Of an attempt whose head has come.
+    pub(super) fn of(mut parcel: Parcel<T>) -> Self {
+        Self { response: parcel.attempt.as_mut().take_response(), parcel }
     }
 }
 
@@ -62,9 +63,14 @@ impl<T> AttemptGuard<T> {
         }
     }
 
-    /// What is held, for who settles it himself.
-    pub(super) fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::new())
+    /// Nobody waits for an answer any more.
+    pub(super) fn let_go(&mut self) {
+        drop(std::mem::replace(self, Self::new()));
+    }
+
+    /// The verdict on a head that said yes, until it is settled.
+    pub(super) const fn open(&self) -> Option<Verdict> {
+        self.open
     }
 
     fn tell(&mut self, verdict: Verdict) {
@@ -110,12 +116,12 @@ impl<Cl> AnswerClassifier<Cl> {
     }
 }
 
-impl<T, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<Cl> {
-    type Guarded<G: Settle> = Cl::Guarded<(AttemptGuard<T>, G)>;
+impl<T: Exchange, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<Cl> {
+    type Guarded<G: Settle> = Cl::Guarded<(Parcel<T>, G)>;
 
     #[inline]
     fn response(&self, asked: Asked, answer: &Answer<T>) -> Verdict {
-        match answer.guard.open {
+        match answer.parcel.attempt.open() {
             Some(head) => head,
             // Again, since a hedge may have left its history with a failure in the meantime.
             None => self.classifier.response(asked, &answer.response),
@@ -150,7 +156,7 @@ impl<T, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<C
         head: Verdict,
         guard: G,
     ) -> Self::Guarded<G> {
-        self.classifier.guard(asked, answer.response, head, (answer.guard, guard))
+        self.classifier.guard(asked, answer.response, head, (answer.parcel, guard))
     }
 
     fn set_aside<G: Settle>(
@@ -160,9 +166,9 @@ impl<T, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<C
         guard: G,
         limit: usize,
     ) -> Result<Self::Guarded<G>, (Answer<T>, G)> {
-        let guard = (answer.guard, guard);
+        let guard = (answer.parcel, guard);
         let aside = self.classifier.set_aside(answer.response, head, guard, limit);
-        aside.map_err(|(response, (own, guard))| (Answer::new(response, own), guard))
+        aside.map_err(|(response, (parcel, guard))| (Answer { response, parcel }, guard))
     }
 
     fn poll_aside<G: Settle>(
@@ -170,10 +176,10 @@ impl<T, Cl: Classify<Response<Body>>> Classify<Answer<T>> for AnswerClassifier<C
         aside: &mut Self::Guarded<G>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        self.classifier.poll_aside::<(AttemptGuard<T>, G)>(aside, cx)
+        self.classifier.poll_aside::<(Parcel<T>, G)>(aside, cx)
     }
 
     fn annotate_aside<G: Settle>(&self, aside: &mut Self::Guarded<G>, attempts: Attempts) {
-        self.classifier.annotate_aside::<(AttemptGuard<T>, G)>(aside, attempts);
+        self.classifier.annotate_aside::<(Parcel<T>, G)>(aside, attempts);
     }
 }

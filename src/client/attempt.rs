@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -16,6 +17,7 @@ use tracing::Span;
 use super::{
     Exchange, Parcel,
     answer::{Answer, AttemptGuard},
+    contents::Contents,
     run::Run,
 };
 use crate::{
@@ -55,6 +57,13 @@ pub(super) struct Shared<T, Cl> {
     pub(super) classifier: Cl,
 }
 
+impl<T, Cl> Shared<T, Cl> {
+    /// Whether anything judges the service as a whole.
+    const fn admits(&self) -> bool {
+        self.throttle.is_some() || self.places.is_some() || self.breaker.is_some()
+    }
+}
+
 impl<T, Cl> Attempts<T, Cl> {
     pub(super) fn new(shared: Shared<T, Cl>) -> Self {
         Self { shared: Arc::new(shared) }
@@ -71,7 +80,7 @@ impl<T, Cl> Clone for Attempts<T, Cl> {
     }
 }
 
-impl<T: Exchange, Cl: Classify<Response<Body>>> Service<Parcel> for Attempts<T, Cl> {
+impl<T: Exchange, Cl: Classify<Response<Body>>> Service<Parcel<T>> for Attempts<T, Cl> {
     type Response = Answer<T>;
     type Error = BoxError;
     type Future = AttemptFuture<T, Cl>;
@@ -81,61 +90,64 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Service<Parcel> for Attempts<T, 
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Parcel) -> Self::Future {
-        AttemptFuture { shared: Arc::clone(&self.shared), attempt: Attempt::new(call) }
+    fn call(&mut self, parcel: Parcel<T>) -> Self::Future {
+        AttemptFuture { shared: Arc::clone(&self.shared), parcel: Some(parcel) }
     }
 }
 
 /// The permits of the service's throttle, limit and breaker, where there are any.
-#[derive(Debug)]
+// In a box: few services have one, and every attempt would carry the room.
+#[derive(Debug, Default)]
 pub struct ServicePermits {
+    taken: Option<Box<Permits>>,
+}
+
+#[derive(Debug, Default)]
+struct Permits {
     throttle: Option<throttle::Permit>,
     place: Option<limit::Permit>,
     breaker: Option<breaker::Permit>,
 }
 
 impl ServicePermits {
-    pub(super) const NONE: Self = Self { throttle: None, place: None, breaker: None };
-
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::NONE)
-    }
+    pub(super) const NONE: Self = Self { taken: None };
 }
 
 impl Settle for ServicePermits {
     fn answered(&mut self, head: Verdict) {
-        self.throttle.answered(head);
-        self.place.answered(head);
-        self.breaker.answered(head);
+        if let Some(taken) = &mut self.taken {
+            taken.throttle.answered(head);
+            taken.place.answered(head);
+            taken.breaker.answered(head);
+        }
     }
 
     fn settle(&mut self, verdict: Verdict) {
-        self.throttle.settle(verdict);
-        self.place.settle(verdict);
-        self.breaker.settle(verdict);
+        if let Some(taken) = &mut self.taken {
+            taken.throttle.settle(verdict);
+            taken.place.settle(verdict);
+            taken.breaker.settle(verdict);
+        }
     }
 }
 
-pin_project! {
-    /// The future of [`Attempts`], for a hedge, which races two.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct AttemptFuture<T, Cl>
-    where
-        T: Exchange,
-    {
-        shared: Arc<Shared<T, Cl>>,
-        #[pin]
-        attempt: Attempt<T>,
-    }
+/// The future of [`Attempts`], for a hedge, which races two.
+#[must_use = "futures do nothing unless polled"]
+pub struct AttemptFuture<T: Exchange, Cl> {
+    shared: Arc<Shared<T, Cl>>,
+    // Until its answer is handed out.
+    parcel: Option<Parcel<T>>,
 }
 
 impl<T: Exchange, Cl: Classify<Response<Body>>> Future for AttemptFuture<T, Cl> {
     type Output = Result<Answer<T>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        ready!(this.attempt.as_mut().poll_head(this.shared, cx))?;
-        Poll::Ready(Ok(this.attempt.answer()))
+        let Self { shared, parcel } = self.get_mut();
+        let under_way = parcel.as_mut().expect("a future is not polled after its end");
+        let head = ready!(under_way.attempt.as_mut().poll_head(shared, cx));
+        let parcel = parcel.take().expect("it was there above");
+        Poll::Ready(head.map(|_| Answer::of(parcel)))
     }
 }
 
@@ -148,12 +160,12 @@ pin_project! {
     where
         T: Exchange,
     {
-        asked: Asked,
+        #[pin]
+        pub(super) contents: Contents<T::Future>,
         begun: bool,
         // None if nobody listens.
         watched: Option<Box<Watched>>,
-        #[pin]
-        run: Run<T, T::Future, T::Body>,
+        run: Run<T, T::Body>,
         // Of the endpoint's time, once there is one.
         #[pin]
         timer: Option<Timer>,
@@ -174,8 +186,9 @@ pin_project! {
                 watched.record_drop();
                 // What is reported while it is dropped belongs to its span.
                 let _entered = watched.enter();
+                this.contents.let_go();
                 this.run.stop();
-                drop(this.guard.take());
+                this.guard.let_go();
             }
         }
     }
@@ -183,21 +196,36 @@ pin_project! {
 
 impl<T: Exchange> Attempt<T> {
     #[inline(always)]
-    pub(super) fn new(call: Parcel) -> Self {
+    pub(super) fn new(contents: Contents<T::Future>) -> Self {
         Self {
-            asked: call.words().asked(),
+            contents,
             begun: false,
             watched: None,
+            run: Run::new(),
+            timer: None,
             entry: Entry::default(),
             pick: Pick::new(),
             guard: AttemptGuard::new(),
-            timer: None,
-            run: Run::new(call),
         }
     }
 
+    /// What it has to send.
+    pub(super) fn contents(self: Pin<&mut Self>) -> Pin<&mut Contents<T::Future>> {
+        self.project().contents
+    }
+
+    /// What it holds until its response has been read.
+    pub(super) fn guard(self: Pin<&mut Self>) -> &mut AttemptGuard<T> {
+        self.project().guard
+    }
+
+    /// The verdict on a head that said yes, until it is settled.
+    pub(super) const fn open(&self) -> Option<Verdict> {
+        self.guard.open()
+    }
+
     /// The verdict on the head of the response. When it has come, the response is to be
-    /// [taken](Self::take). Polled within a trail of this attempt's own.
+    /// [taken](Self::take_response). Polled within a trail of this attempt's own.
     #[inline]
     pub(super) fn poll_head<Cl: Classify<Response<Body>>>(
         mut self: Pin<&mut Self>,
@@ -206,10 +234,9 @@ impl<T: Exchange> Attempt<T> {
     ) -> Poll<Result<Verdict, BoxError>> {
         // The span above the service's breaker: a refusal is an attempt that one can see.
         if !self.begun {
-            let this = self.as_mut().project();
+            let mut this = self.as_mut().project();
             *this.begun = true;
-            let call = this.run.call().expect("nothing has taken it yet");
-            *this.watched = Watched::attempt(call, &shared.trace, &shared.entropy);
+            *this.watched = Watched::attempt(&mut this.contents, &shared.trace, &shared.entropy);
         }
         if self.watched.is_some() {
             self.poll_watched(shared, cx)
@@ -218,17 +245,13 @@ impl<T: Exchange> Attempt<T> {
         }
     }
 
-    /// The response whose head came last, and what is held until it has been read.
+    /// The response whose head came last. What is held until it has been read stays; what is
+    /// not needed for that goes.
     #[inline(always)]
-    pub(super) fn take(self: Pin<&mut Self>) -> (Response<Body>, AttemptGuard<T>) {
-        let this = self.project();
-        (this.run.take_response(), this.guard.take())
-    }
-
-    /// Both in one.
-    pub(super) fn answer(self: Pin<&mut Self>) -> Answer<T> {
-        let (response, guard) = self.take();
-        Answer::new(response, guard)
+    pub(super) fn take_response(self: Pin<&mut Self>) -> Response<Body> {
+        let mut this = self.project();
+        this.timer.set(None);
+        this.contents.take_response()
     }
 
     #[cold]
@@ -244,8 +267,7 @@ impl<T: Exchange> Attempt<T> {
             // Ended here and not by whoever drops this future, who may keep it.
             let this = self.project();
             if let Some(watched) = this.watched.take() {
-                let run = &*this.run;
-                let outcome = outcome.as_ref().map(|_| run.response());
+                let outcome = outcome.as_ref().map(|_| this.contents.response());
                 watched.record(outcome.map_err(|error| &**error as _));
             }
         }
@@ -264,7 +286,7 @@ impl<T: Exchange> Attempt<T> {
         let mut this = self.project();
         let mut timer = this.timer.as_mut().as_pin_mut().expect("it is held, and limited");
         let polled = if timer.is_open() {
-            this.run.as_mut().poll(shared, cx)
+            this.run.poll(this.contents.as_mut(), shared, cx)
         } else {
             Poll::Ready(Err(Elapsed::not_begun(Which::Attempt).into()))
         };
@@ -274,24 +296,26 @@ impl<T: Exchange> Attempt<T> {
                 ready!(timer.as_mut().poll_over(is_waking(), cx));
                 let elapsed = timer.elapsed(Which::Attempt, current_sent());
                 // Dropped now, so that it frees its connection before anybody reacts.
-                this.run.as_mut().stop();
+                this.contents.as_mut().stop();
+                this.run.stop();
                 Err(elapsed.into())
             }
         };
         // The endpoint's breaker and load above its timeout: an attempt that timed out is a
         // failure. One verdict for both, and for the service's breaker.
+        let asked = this.contents.words().asked();
         Poll::Ready(match result {
             Ok(()) => {
-                let response = this.run.response();
-                let verdict = shared.classifier.response(*this.asked, response);
+                let response = this.contents.response();
+                let verdict = shared.classifier.response(asked, response);
                 this.guard.answered(verdict, || shared.classifier.load_report(response));
                 Ok(verdict)
             }
             Err(error) => {
-                let verdict = shared.classifier.error(*this.asked, &*error);
+                let verdict = shared.classifier.error(asked, &*error);
                 let held = this.guard.held.take().expect("it was there above");
                 let error = failed(error, verdict, held);
-                let mut permits = this.guard.permits.take();
+                let mut permits = mem::take(&mut this.guard.permits);
                 permits.answered(verdict);
                 permits.settle(verdict);
                 Err(error)
@@ -301,32 +325,46 @@ impl<T: Exchange> Attempt<T> {
 
     /// The service's throttle above its breaker: whom it refuses must not take a probe's place.
     /// Its limit between them: who is refused does not wait first, and who waits holds no
-    /// probe's place. All above the balancer: they are about the whole service, and whom they
-    /// refuse needs no endpoint.
-    fn poll_picked<Cl: Classify<Response<Body>>>(
+    /// probe's place.
+    fn poll_admitted<Cl: Classify<Response<Body>>>(
         self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), BoxError>> {
-        let mut this = self.project();
-        let permits = &mut this.guard.permits;
+        let this = self.project();
+        let asked = this.contents.words().asked();
+        let permits = this.guard.permits.taken.get_or_insert_default();
         if let (Some(throttle), None) = (&shared.throttle, &permits.throttle) {
-            permits.throttle = Some(throttle.admit(*this.asked, now())?);
+            permits.throttle = Some(throttle.admit(asked, now())?);
         }
         if let (Some(limit), None) = (&shared.places, &permits.place) {
-            let entered = ready!(this.entry.poll(limit, *this.asked, cx));
+            let entered = ready!(this.entry.poll(limit, asked, cx));
             if let Err(error) = entered.map(|place| permits.place = Some(place)) {
-                return Poll::Ready(Err(unpicked(shared, *this.asked, permits, error)));
+                return Poll::Ready(Err(unpicked(shared, asked, &mut this.guard.permits, error)));
             }
         }
         if let (Some(breaker), None) = (&shared.breaker, &permits.breaker) {
-            permits.breaker = Some(breaker.enter(*this.asked, now)?);
+            permits.breaker = Some(breaker.enter(asked, now)?);
         }
-        let words = this.run.as_mut().call().map(|call| call.words());
+        Poll::Ready(Ok(()))
+    }
+
+    /// What judges the service as a whole above the balancer: whom it refuses needs no endpoint.
+    fn poll_picked<Cl: Classify<Response<Body>>>(
+        mut self: Pin<&mut Self>,
+        shared: &Shared<T, Cl>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BoxError>> {
+        if shared.admits() {
+            ready!(self.as_mut().poll_admitted(shared, cx))?;
+        }
+        let mut this = self.project();
+        let asked = this.contents.words().asked();
+        let words = Some(this.contents.words());
         let held = match ready!(this.pick.poll(shared.balance.shared(), words, cx)) {
             Ok(held) => held,
             Err(error) => {
-                return Poll::Ready(Err(unpicked(shared, *this.asked, permits, error)));
+                return Poll::Ready(Err(unpicked(shared, asked, &mut this.guard.permits, error)));
             }
         };
         if let Some(watched) = this.watched {
@@ -334,7 +372,7 @@ impl<T: Exchange> Attempt<T> {
         }
         // The attempt's timeout above readiness: an attempt that waits for a limit of the user's
         // is one that takes time.
-        let expires = expiry(shared.limit, this.asked.deadline, held.began());
+        let expires = expiry(shared.limit, asked.deadline, held.began());
         this.timer.set(Some(Timer::new(held.began(), expires)));
         expire_at(expires);
         this.run.get_ready(&held.node().service);
@@ -353,6 +391,6 @@ fn unpicked<T, Cl: Classify<Response<Body>>>(
 ) -> BoxError {
     let error = error.into();
     let verdict = shared.classifier.error(asked, &*error);
-    permits.take().settle(verdict);
+    mem::take(permits).settle(verdict);
     error
 }

@@ -71,6 +71,7 @@ mod attempt;
 mod builder;
 mod calling;
 mod check;
+mod contents;
 mod error;
 mod exchange;
 mod invalid;
@@ -96,7 +97,7 @@ pub use self::{
     builder::Builder,
     calling::{CallFuture, CallGuard},
     error::{Error, Kind},
-    exchange::Exchange,
+    exchange::{Exchange, Outgoing},
     invalid::InvalidClient,
     layered::Layered,
     parcel::{Parcel, ParcelReplayer},

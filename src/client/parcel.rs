@@ -1,24 +1,28 @@
 //! What a call is while it goes through the stack.
 
+use std::{fmt, marker::PhantomData, pin::Pin};
+
 use http::{Extensions, Request};
 
-use super::AttemptBody;
+use super::{AttemptBody, Exchange, attempt::Attempt, contents::Contents};
 use crate::{
     body::{Body, ReplayBody},
     call::{Call, Carrier, HttpReplayer, Replay, Replayer, Words},
+    classify::{Settle, Verdict},
+    endpoint::LoadReport,
 };
 
-/// A request and its words in a box of their own. They are some 430 bytes, which a dozen moves on
-/// the way down would copy each time; the box costs a quarter of that, and one allocation.
+/// A call and the attempt that is made of it, in the one box in which they live: from when the
+/// request comes in, until its response has been read.
 ///
-/// Its type is the same above and below retry and hedge: the body is kept in place for further
-/// attempts, and one that the retry keeps is not kept again by the hedge.
-#[derive(Debug)]
-pub struct Parcel {
-    call: Box<Call<Request<AttemptBody>>>,
+/// A request and its words are some 400 bytes, and what an attempt holds is as much again: a
+/// dozen moves on the way down and up would copy them each time. What goes through the stack is
+/// the box.
+pub struct Parcel<T: Exchange> {
+    pub(super) attempt: Pin<Box<Attempt<T>>>,
 }
 
-impl Parcel {
+impl<T: Exchange> Parcel<T> {
     #[inline]
     pub(super) fn new<B: Into<Body>>(mut call: Call<Request<B>>) -> Self {
         if !call.request.extensions().is_empty() {
@@ -27,18 +31,31 @@ impl Parcel {
         let Call { request, words } = call;
         let (head, body) = request.into_parts();
         let body = ReplayBody::once(body.into());
-        Self { call: Box::new(Call { words, request: Request::from_parts(head, body) }) }
+        Self::packed(Call { words, request: Request::from_parts(head, body) })
+    }
+
+    // Always: one move less.
+    #[inline(always)]
+    fn packed(call: Call<Request<AttemptBody>>) -> Self {
+        let Call { words, request } = call;
+        Self { attempt: Box::pin(Attempt::new(Contents::new(words, request))) }
+    }
+
+    fn contents(&mut self) -> Pin<&mut Contents<T::Future>> {
+        self.attempt.as_mut().contents()
     }
 
     /// Keeps what further attempts need, of the body up to `cap` bytes.
-    #[inline(always)]
-    pub(super) fn keep(&mut self, cap: usize) -> ParcelReplayer {
-        let replayer = HttpReplayer::keep(&mut self.call.request, cap);
-        ParcelReplayer { kept: Call::with_words(replayer, self.call.words.clone()) }
+    #[inline]
+    pub(super) fn keep(&mut self, cap: usize) {
+        self.contents().keep(cap);
     }
 
-    pub(super) const fn words(&self) -> &Words {
-        &self.call.words
+    /// What makes the further attempts, if it was [kept](Self::keep).
+    pub(super) fn take_kept(&mut self) -> Option<ParcelReplayer<T>> {
+        let kept = self.contents().take_kept()?;
+        let words = self.attempt.contents.words().clone();
+        Some(ParcelReplayer { kept: Box::new(Call::with_words(kept, words)), of: PhantomData })
     }
 }
 
@@ -53,62 +70,90 @@ fn take_words(extensions: &mut Extensions, words: &mut Words) {
     }
 }
 
-impl Carrier for Parcel {
+impl<T: Exchange> Carrier for Parcel<T> {
     type Request = Request<AttemptBody>;
 
     fn words(&self) -> Option<&Words> {
-        Some(&self.call.words)
+        Some(self.attempt.contents.words())
     }
 
     fn words_mut(&mut self) -> &mut Words {
-        &mut self.call.words
+        self.contents().words_mut()
     }
 
     fn request(&self) -> &Self::Request {
-        &self.call.request
+        self.attempt.contents.request()
     }
 
     fn request_mut(&mut self) -> &mut Self::Request {
-        &mut self.call.request
+        self.contents().request_mut()
     }
 
-    fn into_request(self) -> Self::Request {
-        self.call.request
+    fn into_request(mut self) -> Self::Request {
+        self.contents().take_request()
     }
 }
 
-impl Replay for Parcel {
+impl<T: Exchange> Replay for Parcel<T> {
     type Attempt = Self;
-    type Replayer = ParcelReplayer;
+    type Replayer = ParcelReplayer<T>;
 
     fn is_idempotent(&self) -> bool {
-        self.call.request.is_idempotent()
+        self.request().is_idempotent()
     }
 
     fn once(self) -> Self {
         self
     }
 
-    fn begin(mut self, cap: usize) -> (Self, ParcelReplayer) {
-        let replayer = self.keep(cap);
+    fn begin(mut self, cap: usize) -> (Self, ParcelReplayer<T>) {
+        self.keep(cap);
+        let replayer = self.take_kept().expect("it has just been kept");
         (self, replayer)
     }
 }
 
 /// Makes the further attempts of a [`Parcel`].
-#[derive(Debug)]
-pub struct ParcelReplayer {
-    kept: Call<HttpReplayer<Body>>,
+// In a box: hardly any call makes one.
+pub struct ParcelReplayer<T> {
+    kept: Box<Call<HttpReplayer<Body>>>,
+    of: PhantomData<fn() -> T>,
 }
 
-impl Replayer for ParcelReplayer {
-    type Attempt = Parcel;
+impl<T: Exchange> Replayer for ParcelReplayer<T> {
+    type Attempt = Parcel<T>;
 
-    fn attempt(&mut self) -> Option<Parcel> {
-        self.kept.attempt().map(|call| Parcel { call: Box::new(call) })
+    fn attempt(&mut self) -> Option<Parcel<T>> {
+        self.kept.attempt().map(Parcel::packed)
     }
 
     fn can_attempt(&self) -> bool {
         self.kept.can_attempt()
+    }
+}
+
+/// What the attempt holds is settled with its response.
+impl<T: Exchange> Settle for Parcel<T> {
+    fn settle(&mut self, verdict: Verdict) {
+        self.attempt.as_mut().guard().settle(verdict);
+    }
+
+    fn report(&mut self, report: LoadReport) {
+        self.attempt.as_mut().guard().report(report);
+    }
+}
+
+// Not derived: a response that holds one is `Debug` whatever the service is.
+impl<T: Exchange> fmt::Debug for Parcel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel")
+            .field("words", self.attempt.contents.words())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for ParcelReplayer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParcelReplayer").field("kept", &self.kept).finish_non_exhaustive()
     }
 }

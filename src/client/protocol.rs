@@ -12,8 +12,8 @@ use crate::{
 /// What a client speaks over HTTP, told by who judges its answers: [`HttpClassifier`] those of
 /// HTTP, [`GrpcClassifier`] those of gRPC. Sealed, as each belongs with the rest of its protocol.
 pub trait Protocol: Copy + Send + Sync + sealed::Sealed + 'static {
-    /// What stands between an attempt and your own layers around a transport `T`. It takes a
-    /// [`Parcel`](super::Parcel), and gives them a plain request.
+    /// What stands between an attempt and your own layers around a transport `T`. It takes an
+    /// [`Outgoing`](super::Outgoing) call, and gives them a plain request.
     type Between<T>;
 
     /// Whether HTTP/1.1 does not carry it.

@@ -133,14 +133,14 @@ serve!(Call<Request<B>>, Parcel::new);
 
 impl<T: Exchange, Cl: Classify<Response<Body>>> Roof<T, Cl> {
     #[inline]
-    pub(super) fn begin(&self, mut call: Parcel) -> CallFuture<T, Cl> {
+    pub(super) fn begin(&self, mut call: Parcel<T>) -> CallFuture<T, Cl> {
         let shared = self.shared.share();
         let words = call.words_mut();
         if shared.target.collects && words.body == BodyMode::Timely {
             words.body = BodyMode::Collected;
         }
         shared.target.complete(call.request_mut().uri_mut());
-        if let (Some(routes), None) = (&shared.routes, call.words().route) {
+        if let (Some(routes), None) = (&shared.routes, call.words_mut().route) {
             let request = call.request();
             let route = routes(request.method(), request.uri().path());
             call.words_mut().route = route;

@@ -9,7 +9,6 @@ use std::{
 };
 
 use http::{Request, Response};
-use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
@@ -37,7 +36,7 @@ pub struct Client {
 
 /// The stack with its type erased: one box for each call, at the roof, nowhere else.
 trait Erased: Send + Sync {
-    fn send(&self, call: Parcel) -> Sending;
+    fn send(&self, call: Call<Request<Body>>) -> Sending;
 
     fn endpoints(&self) -> Vec<EndpointStatus>;
 
@@ -80,7 +79,8 @@ impl Client {
     ///
     /// [`Error`] if there is no response. A response of any status is `Ok`.
     pub fn send<B: Into<Body>>(&self, call: impl Into<Call<Request<B>>>) -> Sending {
-        self.stack.send(Parcel::new(call.into()))
+        let Call { request, words } = call.into();
+        self.stack.send(Call::with_words(request.map(Into::into), words))
     }
 
     /// The endpoints that are known now, and how each does.
@@ -114,9 +114,10 @@ where
     Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<B>> + Send + Sync + 'static,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + TakeWhole + Send + 'static,
 {
-    fn send(&self, call: Parcel) -> Sending {
+    fn send(&self, call: Call<Request<Body>>) -> Sending {
         let (stack, begun) = (self.0.clone(), None);
-        Sending { future: Box::pin(Unwrapping { stack, call: Some(call), begun }) }
+        let parcel = Some(Parcel::new(call));
+        Sending { future: Box::pin(Unwrapping { stack, parcel, begun }) }
     }
 
     fn endpoints(&self) -> Vec<EndpointStatus> {
@@ -136,20 +137,17 @@ where
     }
 }
 
-pin_project! {
-    /// A call that begins when it is first polled, and whose response is handed on with a body of
-    /// our own type.
-    // By hand: an `async` block would hold the call twice.
-    struct Unwrapping<T, Cl>
-    where
-        T: Exchange,
-        Cl: Classify<Response<Body>>,
-    {
-        stack: Roof<T, Cl>,
-        call: Option<Parcel>,
-        #[pin]
-        begun: Option<CallFuture<T, Cl>>,
-    }
+/// A call that begins when it is first polled, and whose response is handed on with a body of
+/// our own type.
+// By hand: an `async` block would hold the call twice.
+struct Unwrapping<T, Cl>
+where
+    T: Exchange,
+    Cl: Classify<Response<Body>>,
+{
+    stack: Roof<T, Cl>,
+    parcel: Option<Parcel<T>>,
+    begun: Option<CallFuture<T, Cl>>,
 }
 
 impl<T, Cl, B> Future for Unwrapping<T, Cl>
@@ -161,12 +159,12 @@ where
     type Output = Result<Response<Body>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some(call) = this.call.take() {
-            this.begun.set(Some(this.stack.begin(call)));
+        let this = self.get_mut();
+        if let Some(parcel) = this.parcel.take() {
+            this.begun = Some(this.stack.begin(parcel));
         }
-        let begun = this.begun.as_pin_mut().expect("it was begun when it was first polled");
-        let response = ready!(begun.poll(cx))?;
+        let begun = this.begun.as_mut().expect("it was begun when it was first polled");
+        let response = ready!(Pin::new(begun).poll(cx))?;
         // A body that was collected is whole: it needs none of its wrappers any more.
         Poll::Ready(Ok(response.map(|mut body| match body.take_whole() {
             Some(whole) => Body::full(whole),

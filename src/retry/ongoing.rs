@@ -101,6 +101,11 @@ impl<P, T, K> Ongoing<P, T, K> {
         }
     }
 
+    /// What makes the further attempts, if it was not there from the beginning.
+    pub(crate) fn keep(&mut self, replayer: P) {
+        self.replayer = Some(replayer);
+    }
+
     pub(crate) const fn asked(&self) -> Asked {
         self.asked
     }
