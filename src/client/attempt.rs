@@ -226,7 +226,7 @@ impl<T: Exchange> Attempt<T> {
 
     /// The verdict on the head of the response. When it has come, the response is to be
     /// [taken](Self::take_response). Polled within a trail of this attempt's own.
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll_head<Cl: Classify<Response<Body>>>(
         mut self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
@@ -234,15 +234,20 @@ impl<T: Exchange> Attempt<T> {
     ) -> Poll<Result<Verdict, BoxError>> {
         // The span above the service's breaker: a refusal is an attempt that one can see.
         if !self.begun {
-            let mut this = self.as_mut().project();
-            *this.begun = true;
-            *this.watched = Watched::attempt(&mut this.contents, &shared.trace, &shared.entropy);
+            self.as_mut().begin(shared);
         }
         if self.watched.is_some() {
             self.poll_watched(shared, cx)
         } else {
             self.within_span(shared, cx)
         }
+    }
+
+    #[inline(never)]
+    fn begin<Cl>(self: Pin<&mut Self>, shared: &Shared<T, Cl>) {
+        let mut this = self.project();
+        *this.begun = true;
+        *this.watched = Watched::attempt(&mut this.contents, &shared.trace, &shared.entropy);
     }
 
     /// The response whose head came last. What is held until it has been read stays; what is
@@ -274,7 +279,7 @@ impl<T: Exchange> Attempt<T> {
         polled
     }
 
-    #[inline]
+    #[inline(never)]
     fn within_span<Cl: Classify<Response<Body>>>(
         mut self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
