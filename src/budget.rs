@@ -156,6 +156,7 @@ pub struct Deposit {
 
 impl Deposit {
     /// Nothing has been withdrawn for a first try, which pays in if it succeeds.
+    #[inline]
     pub fn new(budget: Option<&Budget>, withdrawal: Option<Withdrawal>) -> Self {
         Self { budget: budget.map(|budget| budget.shared.share()), withdrawal }
     }

@@ -93,7 +93,8 @@ impl Trail {
     }
 
     /// Runs `poll` with this trail in the thread's slot.
-    #[inline]
+    // Always: every poll of every call passes here, and what is polled is one call more anyway.
+    #[inline(always)]
     pub fn enter<T>(&mut self, poll: impl FnOnce() -> T) -> T {
         let outer = self.arrive();
         let _leave = Leave { trail: self, outer };

@@ -123,7 +123,8 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         response.extensions_mut().insert(attempts);
     }
 
-    #[inline]
+    // Always: on the way of every call, and its response is large.
+    #[inline(always)]
     fn guard<G: Settle>(
         &self,
         asked: Asked,

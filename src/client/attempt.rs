@@ -114,20 +114,34 @@ impl ServicePermits {
 }
 
 impl Settle for ServicePermits {
+    #[inline]
     fn answered(&mut self, head: Verdict) {
         if let Some(taken) = &mut self.taken {
-            taken.throttle.answered(head);
-            taken.place.answered(head);
-            taken.breaker.answered(head);
+            taken.answered(head);
         }
     }
 
+    #[inline]
     fn settle(&mut self, verdict: Verdict) {
         if let Some(taken) = &mut self.taken {
-            taken.throttle.settle(verdict);
-            taken.place.settle(verdict);
-            taken.breaker.settle(verdict);
+            taken.settle(verdict);
         }
+    }
+}
+
+impl Settle for Permits {
+    #[inline(never)]
+    fn answered(&mut self, head: Verdict) {
+        self.throttle.answered(head);
+        self.place.answered(head);
+        self.breaker.answered(head);
+    }
+
+    #[inline(never)]
+    fn settle(&mut self, verdict: Verdict) {
+        self.throttle.settle(verdict);
+        self.place.settle(verdict);
+        self.breaker.settle(verdict);
     }
 }
 

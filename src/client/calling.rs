@@ -95,14 +95,6 @@ where
     Ended,
 }
 
-/// What has come of a call.
-enum Outcome<K> {
-    /// A success at the first try: the way of almost every call, on which its response is wrapped
-    /// once, where the caller gets it. Its attempt holds it until then.
-    First(Verdict),
-    Other(Box<K>),
-}
-
 impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
     // Always: it is built where its caller wants it, and not moved there.
     #[inline(always)]
@@ -165,34 +157,29 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
         }
     }
 
-    /// Makes attempts until one is the last.
-    #[inline(always)]
+    /// The call beyond a success at the first try: makes attempts until one is the last. The head of
+    /// the one under way may have come already.
+    #[inline(never)]
     fn poll_outcome(
         &mut self,
+        mut came: Option<Result<Verdict, BoxError>>,
         retrying: &mut Retrying<T, Cl>,
         shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Outcome<Guarded<T, Cl>>, BoxError>> {
+    ) -> Poll<Result<Guarded<T, Cl>, BoxError>> {
         let (rules, asked) = (&shared.retry, retrying.asked());
         let classifier = rules.classifier();
         let ended = loop {
             let result = match self {
                 Self::Attempting { parcel } => {
-                    let (attempts, attempt) = (shared.attempts.shared(), &mut parcel.attempt);
-                    let polled =
-                        retrying.trail().enter(|| attempt.as_mut().poll_head(attempts, cx));
-                    match ready!(polled) {
-                        Ok(head) if head.is_success() && retrying.is_first_try() => {
-                            retrying.note_success(rules);
-                            return Poll::Ready(Ok(Outcome::First(head)));
-                        }
-                        head => {
-                            if let Some(kept) = parcel.take_kept() {
-                                retrying.keep(kept);
-                            }
-                            head.map(|_| Answer::of(self.take_parcel()))
-                        }
+                    let head = match came.take() {
+                        Some(head) => head,
+                        None => ready!(poll_head(parcel, retrying, shared, cx)),
+                    };
+                    if let Some(kept) = parcel.take_kept() {
+                        retrying.keep(kept);
                     }
+                    head.map(|_| Answer::of(self.take_parcel()))
                 }
                 Self::Racing { race } => {
                     ready!(retrying.trail().enter(|| race.as_mut().poll(cx)))
@@ -226,9 +213,20 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
             }
         };
         *self = Self::Ended;
-        // In a box, as it is large and rare.
-        Poll::Ready(retrying.finish(ended, rules).map(|whole| Outcome::Other(Box::new(whole))))
+        Poll::Ready(retrying.finish(ended, rules))
     }
+}
+
+/// The attempt under way, with the call's trail.
+#[inline(always)]
+fn poll_head<T: Exchange, Cl: Classify<Response<Body>>>(
+    parcel: &mut Parcel<T>,
+    retrying: &mut Retrying<T, Cl>,
+    shared: &Shared<T, Cl>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Verdict, BoxError>> {
+    let attempt = parcel.attempt.as_mut();
+    retrying.trail().enter(|| attempt.poll_head(shared.attempts.shared(), cx))
 }
 
 impl<T, Cl, R> Future for CallFuture<T, Cl>
@@ -267,8 +265,17 @@ where
     fn within_span(&mut self, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let Self { shared, stage, retrying, bounds, late, .. } = self;
         let shared = &***shared;
-        match stage.poll_outcome(retrying, shared, cx) {
-            Poll::Ready(Ok(Outcome::First(head))) => {
+        // A success at the first try is the way of almost every call. Its response stays with its
+        // attempt until it is wrapped, once, where the caller gets it.
+        let first = match stage {
+            Stage::Attempting { parcel } if retrying.is_first_try() => {
+                Some(poll_head(parcel, retrying, shared, cx))
+            }
+            _ => None,
+        };
+        let came = match first {
+            Some(Poll::Ready(Ok(head))) if head.is_success() => {
+                retrying.note_success(&shared.retry);
                 let mut parcel = stage.take_parcel();
                 let response = parcel.attempt.as_mut().take_response();
                 let guard = (parcel, shared.retry.deposit());
@@ -276,11 +283,17 @@ where
                 let response = classifier.guard(asked, response, head, guard);
                 return Poll::Ready(Ok(Http::limit(response, bounds.of_body())));
             }
-            Poll::Ready(Ok(Outcome::Other(response))) => {
-                return Poll::Ready(Ok(Http::limit(*response, bounds.of_body())));
+            Some(Poll::Ready(head)) => Some(Some(head)),
+            Some(Poll::Pending) => None,
+            None => Some(None),
+        };
+        if let Some(came) = came {
+            if let Poll::Ready(outcome) = stage.poll_outcome(came, retrying, shared, cx) {
+                return Poll::Ready(match outcome {
+                    Ok(response) => Ok(Http::limit(response, bounds.of_body())),
+                    Err(error) => Err(Error::new(error, now())),
+                });
             }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::new(error, now()))),
-            Poll::Pending => {}
         }
         if late.is_none() && retrying.trail().wakes() {
             return Poll::Pending;
