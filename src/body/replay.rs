@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::TakeWhole;
 use crate::{
     error::BoxError,
     sync::{Mutex, lock},
@@ -159,6 +160,23 @@ where
         };
         *self = source.first();
         source
+    }
+}
+
+impl ReplayBody<super::Body> {
+    /// The same as [`keep`](Self::keep), for a body that says without being polled that it is whole
+    /// in memory.
+    #[inline]
+    pub(crate) fn keep_own(&mut self, cap: usize) -> ReplaySource<super::Body> {
+        match &mut self.reader {
+            Reader::Once(body) if body.as_bytes().is_some_and(|bytes| bytes.len() <= cap) => {
+                let Some(bytes) = body.take_whole() else { return self.keep(cap) };
+                let kept = Kept::Whole(bytes);
+                self.reader = Reader::Kept { kept: kept.clone(), at: 0 };
+                ReplaySource { kept }
+            }
+            _ => self.keep(cap),
+        }
     }
 }
 

@@ -108,7 +108,7 @@ where
 
     fn begin(self, cap: usize) -> (Self::Attempt, HttpReplayer<B>) {
         let mut first = self.once();
-        let replayer = HttpReplayer::keep(&mut first, cap);
+        let replayer = HttpReplayer::of(&mut first, |body| body.keep(cap));
         (first, replayer)
     }
 }
@@ -125,12 +125,16 @@ where
     B: Body + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Keeps a request of which nothing was sent yet, its body up to `cap` bytes.
+    /// Keeps a request of which nothing was sent yet, and its body as `keep` does.
     ///
     /// The first attempt is the request as it is, with the room that its headers have for those
     /// which the layers below add; a copy has none, and would have to grow.
-    pub(crate) fn keep(request: &mut Request<ReplayBody<B>>, cap: usize) -> Self {
-        Self { head: Head::of(request), body: request.body_mut().keep(cap) }
+    #[inline]
+    pub(crate) fn of(
+        request: &mut Request<ReplayBody<B>>,
+        keep: impl FnOnce(&mut ReplayBody<B>) -> ReplaySource<B>,
+    ) -> Self {
+        Self { head: Head::of(request), body: keep(request.body_mut()) }
     }
 }
 

@@ -81,7 +81,7 @@ impl<F> Contents<F> {
     /// Keeps what further attempts need, of the body up to `cap` bytes.
     #[inline]
     pub(super) fn keep(mut self: Pin<&mut Self>, cap: usize) {
-        let kept = HttpReplayer::keep(self.as_mut().request_mut(), cap);
+        let kept = HttpReplayer::of(self.as_mut().request_mut(), |body| body.keep_own(cap));
         *self.project().kept = Some(kept);
     }
 
