@@ -214,6 +214,13 @@ impl Tried {
         }
     }
 
+    /// Adds those that were tried later, in their order.
+    pub(crate) fn extend(&mut self, later: Self) {
+        let oldest = usize::from(later.next);
+        let keys = (0..4).filter_map(|nth| later.keys[(oldest + nth) % 4]);
+        keys.for_each(|key| self.insert(key));
+    }
+
     /// Whether an earlier attempt went there.
     #[must_use]
     pub fn contains(&self, key: EndpointKey) -> bool {
@@ -288,5 +295,14 @@ mod tests {
         }
         assert!(!tried.contains(keys[0]));
         assert_eq!(tried.iter().count(), 4);
+
+        // Of two that came before and the four that came after them, the last four, and of those
+        // the oldest goes next.
+        let mut all = Tried::default();
+        keys[..1].iter().for_each(|&key| all.insert(key));
+        all.extend(tried);
+        assert!(!all.contains(keys[0]) && all.contains(keys[1]) && all.contains(keys[4]));
+        all.insert(EndpointKey::unique());
+        assert!(!all.contains(keys[1]) && all.contains(keys[2]) && all.contains(keys[4]));
     }
 }

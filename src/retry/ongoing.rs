@@ -17,7 +17,7 @@ use crate::{
     algo::bucket::Withdrawal,
     budget::Deposit,
     call::{
-        Asked, AttemptKind, Carrier, Replay, Replayer, Trail, Tried, Words, apart, is_repeatable,
+        Asked, AttemptKind, Carrier, Replay, Replayer, Trail, Words, apart, is_repeatable,
         mark_sent_before, mark_unsent,
     },
     classify::{Classify, Sent, Settle, Verdict},
@@ -32,7 +32,9 @@ pub(crate) struct Ongoing<P, T, K> {
     asked: Asked,
     route: Option<&'static str>,
     repeatable: bool,
-    past: Past,
+    /// None at the first attempt.
+    // In a box, as the last outcome: no call that succeeds at once makes room for it.
+    past: Option<Box<Past>>,
     /// Of the attempt under way, or of the wait for the next.
     trail: Trail,
     /// When whoever holds this gives the call up, if he does.
@@ -42,7 +44,6 @@ pub(crate) struct Ongoing<P, T, K> {
     began: Instant,
     withdrawal: Option<Withdrawal>,
     /// The last outcome; a refusal by this program itself takes the place of no real one.
-    // In a box, so that no call that succeeds at once makes room for it.
     last: Option<Box<Last<T, K>>>,
 }
 
@@ -52,7 +53,6 @@ pub(crate) struct Terms {
     asked: Asked,
     route: Option<&'static str>,
     repeatable: bool,
-    tried: Tried,
     began: Instant,
 }
 
@@ -69,7 +69,6 @@ impl Terms {
             asked: words.map(Words::asked).unwrap_or_default(),
             route: words.and_then(|words| words.route),
             repeatable: is_repeatable(call),
-            tried: words.map(|words| words.tried).unwrap_or_default(),
             began,
         }
     }
@@ -85,13 +84,13 @@ impl<P, T, K> Ongoing<P, T, K> {
     // Always: it is built where the call's future is, and not moved there.
     #[inline(always)]
     pub(crate) fn new(terms: Terms, replayer: Option<P>, expires: Option<Instant>) -> Self {
-        let Terms { asked, route, repeatable, tried, began } = terms;
+        let Terms { asked, route, repeatable, began } = terms;
         Self {
             replayer,
             asked,
             route,
             repeatable,
-            past: Past::new(tried),
+            past: None,
             trail: Trail::expiring(expires),
             expires,
             sent_before: false,
@@ -144,8 +143,17 @@ impl<P, T, K> Ongoing<P, T, K> {
     }
 
     /// Whether nothing has failed yet.
-    pub(crate) fn is_first_try(&self) -> bool {
-        self.past.is_empty()
+    pub(crate) const fn is_first_try(&self) -> bool {
+        self.past.is_none()
+    }
+
+    fn past(&mut self) -> &mut Past {
+        self.past.get_or_insert_default()
+    }
+
+    /// Which attempt is under way.
+    fn number(&self) -> u32 {
+        self.past.as_deref().map_or(1, |past| past.number)
     }
 }
 
@@ -167,7 +175,7 @@ where
         // A call that succeeds at once has no history.
         if !(verdict.is_success() && self.is_first_try()) {
             let (target, span) = (self.trail.target(), (self.began, now));
-            self.past.remember(&result, verdict, span, target, &rules.classifier);
+            self.past().remember(&result, verdict, span, target, &rules.classifier);
         }
         let last = Last { result: result.map(Answer::AsItCame), verdict };
         if verdict.is_success() {
@@ -190,20 +198,20 @@ where
         };
         self.close(refused, rules);
         self.withdrawal = withdrawal;
-        rules.config.observer.on(|| Event::Retrying { attempt: self.past.number, verdict, delay });
+        rules.config.observer.on(|| Event::Retrying { attempt: self.number(), verdict, delay });
         if verdict.sent != Sent::No {
             self.sent_before = true;
             mark_sent_before();
         }
         if let Some(target) = self.trail.target() {
-            self.past.tried.insert(target.key);
+            self.past().tried.insert(target.key);
         }
         // Until the next attempt is polled, nothing is under way.
         mark_unsent();
         self.trail = Trail::expiring(self.expires).unsent();
         let last = self.weightier(last).aside(rules);
         self.last = Some(Box::new(last));
-        self.past.backoff = delay;
+        self.past().backoff = delay;
         ControlFlow::Continue(after(now, delay))
     }
 
@@ -246,7 +254,7 @@ where
         rules: &Rules<Cl>,
     ) -> Result<(Duration, Option<Withdrawal>), StopReason> {
         let config = &rules.config;
-        let past = &self.past;
+        let past = self.past.get_or_insert_default();
         let turned_away = past.made(|kind| kind == AttemptKind::Transparent);
         let failure = Failure {
             verdict,
@@ -264,7 +272,7 @@ where
         };
         let (draw, policy) = (config.entropy.unit(), config.policies.of(self.route));
         let transparent = policy.decide_transparent(failure, turned_away, draw);
-        self.past.kind = match transparent {
+        past.kind = match transparent {
             Some(Decision::Retry { .. }) => AttemptKind::Transparent,
             _ => AttemptKind::Retry,
         };
@@ -291,7 +299,7 @@ where
         let mut attempt = replayed.ok_or((StopReason::NotReplayable, None))?;
         self.trail = Trail::expiring(self.expires);
         self.began = now;
-        self.past.next(attempt.words_mut());
+        self.past().next(attempt.words_mut());
         Ok(attempt)
     }
 
@@ -320,7 +328,7 @@ where
 
     fn report<Cl>(&self, reason: StopReason, verdict: Verdict, rules: &Rules<Cl>) {
         rules.config.observer.on(|| Event::GaveUp {
-            attempts: self.past.number,
+            attempts: self.number(),
             verdict,
             reason: reason.code(),
         });
@@ -336,7 +344,7 @@ where
     {
         let Ended { last: Last { result, verdict }, reason } = ended;
         let mut deposit = Deposit::new(rules.config.budget.as_ref(), self.withdrawal.take());
-        let attempts = self.past.take();
+        let attempts = self.past.take().map(|past| past.into_attempts());
         match result {
             Ok(Answer::AsItCame(mut response)) => {
                 if let Some(attempts) = attempts {

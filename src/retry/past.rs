@@ -9,7 +9,8 @@ use crate::{
     error::BoxError,
 };
 
-/// What a call remembers of its attempts, and what it says of the one under way.
+/// What a call remembers of its attempts when one has failed, and what it says of the one under
+/// way.
 pub(super) struct Past {
     /// The attempt under way; the first is 1.
     pub(super) number: u32,
@@ -17,28 +18,25 @@ pub(super) struct Past {
     pub(super) kind: AttemptKind,
     /// How long it was waited for.
     pub(super) backoff: Duration,
+    /// Where they went.
     pub(super) tried: Tried,
     attempts: Vec<Attempt>,
 }
 
-impl Past {
-    /// At the first attempt, of a call that has been to these endpoints.
-    #[inline(always)]
-    pub(super) const fn new(tried: Tried) -> Self {
+impl Default for Past {
+    /// At the first attempt.
+    fn default() -> Self {
         Self {
             number: 1,
             kind: AttemptKind::First,
             backoff: Duration::ZERO,
-            tried,
+            tried: Tried::NONE,
             attempts: Vec::new(),
         }
     }
+}
 
-    /// Whether nothing has failed yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.attempts.is_empty()
-    }
-
+impl Past {
     /// How many attempts of such kinds are over.
     pub(super) fn made(&self, of: fn(AttemptKind) -> bool) -> u32 {
         let made = self.attempts.iter().filter(|attempt| of(attempt.kind)).count();
@@ -98,11 +96,11 @@ impl Past {
         self.number += 1;
         words.attempt = self.number;
         words.kind = self.kind;
-        words.tried = self.tried;
+        words.tried.extend(self.tried);
     }
 
-    /// All of it, for the caller; none if the call succeeded at once.
-    pub(super) fn take(&mut self) -> Option<Attempts> {
-        (!self.is_empty()).then(|| Attempts::new(std::mem::take(&mut self.attempts)))
+    /// All of it, for the caller.
+    pub(super) fn into_attempts(self) -> Attempts {
+        Attempts::new(self.attempts)
     }
 }
