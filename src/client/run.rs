@@ -8,6 +8,7 @@ use std::{
 
 use super::{Exchange, attempt::Shared, contents::Contents};
 use crate::{
+    body::Body,
     call::{mark_unknown, mark_unsent},
     classify::{Marked, verdict_on_error},
     collect::Collecting,
@@ -77,6 +78,11 @@ impl<T: Exchange> Run<T, T::Body> {
             // How much of the response's body belongs to the attempt. Collected above the user's
             // own layers: what they turn a body into is what is collected (decompression).
             let cap = shared.collect.cap_for(contents.words().body);
+            // As it comes, as most do: moved once.
+            if cap.is_none() {
+                contents.answer(response.map(Body::new));
+                return Poll::Ready(Ok(()));
+            }
             match Collecting::begin(response, cap) {
                 ControlFlow::Break(response) => {
                     contents.answer(response);
