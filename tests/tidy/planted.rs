@@ -84,7 +84,7 @@ fn an_arrow_to_another_room_however_it_is_written() {
 fn an_arrow_upwards() {
     finds(Rule::Arrows, "src/call/words.rs", "use crate::retry::Budget; //~");
     finds(Rule::Arrows, "src/algo/ewma.rs", "use crate::call::Words; //~");
-    finds(Rule::Arrows, "src/time.rs", "use crate::algo::Ewma; //~");
+    finds(Rule::Arrows, "src/time/sleep.rs", "use crate::algo::Ewma; //~");
     finds(Rule::Arrows, "src/event.rs", "use super::observe; //~");
     finds(Rule::Arrows, "src/breaker/mod.rs", "//! A room.\nuse crate::client::Client; //~");
 }
@@ -172,7 +172,9 @@ fn a_second_door_to_the_clock() {
     ] {
         finds_nothing("src/retry/service.rs", source);
     }
-    finds_nothing("src/time.rs", "fn now() { tokio::time::Instant::now(); SystemTime::now(); }");
+    let door = "fn now() { tokio::time::Instant::now(); SystemTime::now(); }";
+    finds_nothing("src/time/sleep.rs", door);
+    finds(Rule::Clock, "src/timeout/time.rs", &format!("{door} //~"));
     // Even a test asks at the door, so that a paused clock is the only one.
     let test = "#[cfg(test)]\nmod tests {\n    fn f() { std::time::Instant::now(); } //~\n}";
     finds(Rule::Clock, "src/retry/service.rs", test);

@@ -3,14 +3,11 @@
 //! Decisions take `now` as an argument. What has to ask for the time asks here, so that
 //! everything runs under `tokio::time::pause`.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-    time::{Duration, Instant, SystemTime},
-};
+mod sleep;
 
-use pin_project_lite::pin_project;
+use std::time::{Duration, Instant, SystemTime};
+
+pub(crate) use sleep::Sleep;
 
 /// The present, as tokio's clock has it: paused and advanced together with every timer.
 pub(crate) fn now() -> Instant {
@@ -58,31 +55,6 @@ pub(crate) fn maybe_millis<S: serde::Serializer>(
 #[cfg(feature = "serde")]
 pub(crate) fn unix_millis<S: serde::Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(in_millis(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
-}
-
-pin_project! {
-    /// A timer that fires at one instant. It is registered with the runtime when it is first
-    /// polled, so one that is never polled costs no more than its fields.
-    #[derive(Debug)]
-    pub(crate) struct Sleep {
-        #[pin]
-        inner: tokio::time::Sleep,
-    }
-}
-
-impl Sleep {
-    /// Fires at `at`, to the millisecond, never before.
-    pub(crate) fn until(at: Instant) -> Self {
-        Self { inner: tokio::time::sleep_until(at.into()) }
-    }
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.project().inner.poll(cx)
-    }
 }
 
 #[cfg(test)]
