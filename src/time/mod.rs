@@ -3,6 +3,7 @@
 //! Decisions take `now` as an argument. What has to ask for the time asks here, so that
 //! everything runs under `tokio::time::pause`.
 
+mod idle;
 mod sleep;
 
 use std::time::{Duration, Instant, SystemTime};

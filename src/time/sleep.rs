@@ -7,29 +7,52 @@ use std::{
     time::Instant,
 };
 
-use pin_project_lite::pin_project;
+use super::idle::Timer;
 
-pin_project! {
-    /// A timer that fires at one instant. It is registered with the runtime when it is first
-    /// polled, so one that is never polled costs no more than its fields.
-    #[derive(Debug)]
-    pub(crate) struct Sleep {
-        #[pin]
-        inner: tokio::time::Sleep,
-    }
+/// A wait that ends at one instant. It takes a timer when it is first polled, so one that is never
+/// polled costs no more than its fields.
+///
+/// Its timer is one of the runtime in which it is first polled: if possible one that an earlier
+/// sleep has left on this thread, and when this one is dropped it is left for the next. Most waits
+/// are for what comes in time, again and again within the same span. A timer that is put off to a
+/// later instant takes no lock, and one that is set for an earlier one takes one. One that is made
+/// and dropped takes two: of the lock that all threads of a runtime share.
+///
+/// What a timer keeps that is left is told in `idle.rs`. Who tests with a paused clock may see it:
+/// when there is nothing else to do, that clock goes to the instant of each timer that is left.
+#[derive(Debug)]
+#[must_use = "it does nothing unless polled"]
+pub(crate) struct Sleep {
+    at: Instant,
+    timer: Option<Timer>,
 }
 
 impl Sleep {
-    /// Fires at `at`, to the millisecond, never before.
-    pub(crate) fn until(at: Instant) -> Self {
-        Self { inner: tokio::time::sleep_until(at.into()) }
+    /// Ends at `at`, to the millisecond, never before.
+    #[inline]
+    pub(crate) const fn until(at: Instant) -> Self {
+        Self { at, timer: None }
     }
 }
 
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.project().inner.poll(cx)
+    /// # Panics
+    ///
+    /// As tokio's: outside of a runtime, in one without timers, and in one that has ended.
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.at;
+        self.timer.get_or_insert_with(|| Timer::take(at)).poll(cx)
+    }
+}
+
+impl Drop for Sleep {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            timer.leave();
+        }
     }
 }

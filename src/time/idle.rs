@@ -1,0 +1,354 @@
+//! The timers that nobody waits for.
+//!
+//! A thread keeps those that its last sleeps left, at most 32, in a list of its own that takes no
+//! lock. Until an idle timer is taken, or goes, it keeps
+//!
+//! - its place in the runtime's wheel, where it comes up once, in vain, at the instant for which it
+//!   was set last;
+//! - until then the waker of who polled it last. That task may be woken once for nothing, and the
+//!   memory of its state is kept; what its future held is not, since an executor drops a future
+//!   that is done. A waker of our own in between would keep nothing of it, and cost nearly half of
+//!   what the idle timers save;
+//! - its runtime's handle, and with it what tokio keeps behind that: memory, and the descriptors of
+//!   its driver, but no task, and no thread. Those of a runtime that has ended go when their thread
+//!   sleeps in another one, or ends. The workers of a runtime end with it.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::runtime::{self, Handle};
+
+/// As many are kept on each thread. A thread has one in use for each call that it has in flight,
+/// and between the end of one and the beginning of the next few are idle.
+const MOST: usize = 32;
+
+thread_local! {
+    static IDLE: RefCell<Idle> =
+        const { RefCell::new(Idle { runtime: None, timers: VecDeque::new() }) };
+}
+
+/// A timer of a runtime, to be set as often as one likes.
+#[derive(Debug)]
+pub(super) struct Timer {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    runtime: runtime::Id,
+}
+
+impl Timer {
+    /// One of the current runtime that is set for `at`. It is to be polled: nothing says that tokio
+    /// keeps a waker when a timer is set anew (of its two kinds of timers one does).
+    pub(super) fn take(at: Instant) -> Self {
+        // To learn the current runtime costs a clone of its handle. But a timer of another one may
+        // have nobody who drives it.
+        let runtime = Handle::current().id();
+        // Set, made and dropped while nothing is borrowed: any of it may run what others put into
+        // a waker, and that may drop a sleep.
+        match IDLE.try_with(|idle| idle.borrow_mut().take(runtime)) {
+            Ok(Ok(mut timer)) => {
+                timer.sleep.as_mut().reset(at.into());
+                timer
+            }
+            Ok(Err(_)) | Err(_) => {
+                Self { sleep: Box::pin(tokio::time::sleep_until(at.into())), runtime }
+            }
+        }
+    }
+
+    /// Keeps it for who takes one next, if that may be on this thread; else it goes.
+    pub(super) fn leave(self) {
+        // Dropped as above. A thread that ends keeps none.
+        drop(IDLE.try_with(|idle| idle.borrow_mut().leave(self)));
+    }
+
+    #[inline]
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+/// The idle timers of one thread, all of the runtime in which it asked for one last.
+#[derive(Debug)]
+struct Idle {
+    runtime: Option<runtime::Id>,
+    /// The one that was left first is taken first. Of two waits, one within the other, the inner
+    /// one begins first and ends first, so each gets the timer back that it left; in the other
+    /// order they would swap them in every call, and one of the two is then set for an earlier
+    /// instant, which takes the lock.
+    timers: VecDeque<Timer>,
+}
+
+impl Idle {
+    /// One that is left; or all that are of no use any more.
+    #[inline]
+    fn take(&mut self, runtime: runtime::Id) -> Result<Timer, VecDeque<Timer>> {
+        if self.runtime == Some(runtime) {
+            return self.timers.pop_front().ok_or_else(VecDeque::new);
+        }
+        self.runtime = Some(runtime);
+        Err(mem::take(&mut self.timers))
+    }
+
+    /// Gives back what it doesn't keep.
+    #[inline]
+    fn leave(&mut self, timer: Timer) -> Option<Timer> {
+        if self.runtime != Some(timer.runtime) || self.timers.len() >= MOST {
+            return Some(timer);
+        }
+        self.timers.push_back(timer);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::Arc,
+        task::{Wake, Waker},
+        thread,
+        time::Duration,
+    };
+
+    use tokio::{
+        runtime::{Builder, Runtime},
+        task::coop,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{
+        sync::{Mutex, lock},
+        time::{Sleep, now},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn runtime() -> Runtime {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().expect("it needs no descriptor")
+    }
+
+    fn within<T>(runtime: &Runtime, act: impl FnOnce() -> T) -> T {
+        let _within = runtime.enter();
+        act()
+    }
+
+    /// One that was polled, and waits.
+    fn begun(at: Instant) -> Sleep {
+        begun_by(Waker::noop(), at)
+    }
+
+    fn begun_by(waker: &Waker, at: Instant) -> Sleep {
+        let mut sleep = Sleep::until(at);
+        assert!(Pin::new(&mut sleep).poll(&mut Context::from_waker(waker)).is_pending());
+        sleep
+    }
+
+    /// How many timers this thread keeps.
+    fn idle() -> usize {
+        IDLE.with(|idle| idle.borrow().timers.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_with_a_timer_that_was_left_ends_at_its_own_instant() {
+        for (last, next) in [(1, 3), (3, 1)] {
+            let began = now();
+            drop(begun(began + last * SECOND));
+            assert_eq!(idle(), 1);
+            let sleep = begun(began + next * SECOND);
+            assert_eq!(idle(), 0);
+            sleep.await;
+            assert_eq!(now() - began, next * SECOND);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_does_one_with_a_timer_whose_time_has_come() {
+        let began = now();
+        Sleep::until(began + SECOND).await;
+        drop(begun(began + 2 * SECOND));
+        tokio::time::advance(5 * SECOND).await;
+        assert_eq!(idle(), 1);
+        Sleep::until(began + 7 * SECOND).await;
+        assert_eq!(now() - began, 7 * SECOND);
+    }
+
+    /// A task without budget is not let at tokio's timer, so none is registered.
+    #[tokio::test(start_paused = true)]
+    async fn so_does_one_with_a_timer_that_was_never_registered() {
+        let began = now();
+        poll_fn(|cx| {
+            for _ in 0..1_000 {
+                let Poll::Ready(budget) = coop::poll_proceed(cx) else { break };
+                budget.made_progress();
+            }
+            assert!(!coop::has_budget_remaining());
+            drop(begun(began));
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(idle(), 1);
+        Sleep::until(began + SECOND).await;
+        assert_eq!(now() - began, SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_waits_each_gets_its_own_timer_back() {
+        let timer = |timer: &Timer| std::ptr::from_ref(&*timer.sleep);
+        let at = now();
+        let (inner, outer) = (Timer::take(at + 2 * SECOND), Timer::take(at + SECOND));
+        let left = [timer(&inner), timer(&outer)];
+        inner.leave();
+        outer.leave();
+        let (inner, outer) = (Timer::take(at + 3 * SECOND), Timer::take(at + 2 * SECOND));
+        assert_eq!([timer(&inner), timer(&outer)], left);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_keeps_only_so_many() {
+        let sleeps: Vec<_> = (0..=MOST).map(|_| begun(now() + SECOND)).collect();
+        drop(sleeps);
+        assert_eq!(idle(), MOST);
+    }
+
+    #[test]
+    fn a_timer_of_another_runtime_is_not_used() {
+        let (other, own) = (runtime(), runtime());
+        within(&other, || drop(begun(now() + SECOND)));
+        assert_eq!(idle(), 1);
+        // The other one is not driven any more: its timers never fire.
+        let slept = own.block_on(async { timeout(9 * SECOND, Sleep::until(now() + SECOND)).await });
+        assert_eq!(slept, Ok(()));
+        assert_eq!(idle(), 1);
+    }
+
+    #[test]
+    fn a_timer_of_another_runtime_is_not_kept() {
+        let (other, own) = (runtime(), runtime());
+        let sleep = within(&other, || begun(now() + SECOND));
+        within(&own, || drop(begun(now() + SECOND)));
+        drop(sleep);
+        assert_eq!(idle(), 1);
+    }
+
+    /// What tokio's own timers do then: who polls one is told so by a panic, and who drops one, and
+    /// who has left one, is not disturbed.
+    #[test]
+    fn in_a_runtime_that_has_ended_nobody_sleeps() {
+        let ended = runtime();
+        let handle = ended.handle().clone();
+        let mut old = within(&ended, || {
+            let (left, old) = (begun(now() + SECOND), begun(now() + SECOND));
+            drop(left);
+            old
+        });
+        drop(ended);
+        let _within = handle.enter();
+        let mut new = Sleep::until(now() + SECOND);
+        for sleep in [&mut old, &mut new] {
+            let mut cx = Context::from_waker(Waker::noop());
+            let poll = AssertUnwindSafe(|| Pin::new(sleep).poll(&mut cx));
+            assert!(catch_unwind(poll).is_err());
+        }
+        assert_eq!(idle(), 0);
+        drop((old, new));
+
+        runtime().block_on(async { Sleep::until(now() + SECOND).await });
+        assert_eq!(idle(), 1);
+    }
+
+    #[test]
+    fn a_timer_may_be_taken_on_one_thread_and_left_on_another() {
+        let runtime = runtime();
+        let _within = runtime.enter();
+        let (began, handle) = (now(), runtime.handle());
+        let (first, second) = (begun(began + SECOND), begun(began + SECOND));
+        let third = thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                // Who never sleeps here has no use for it.
+                drop(first);
+                assert_eq!(idle(), 0);
+
+                let _within = handle.enter();
+                drop(begun(began + SECOND));
+                drop(second);
+                assert_eq!(idle(), 2);
+                begun(began + 2 * SECOND)
+            });
+            there.join().expect("it keeps what it has a use for")
+        });
+        runtime.block_on(third);
+        assert_eq!(now() - began, 2 * SECOND);
+    }
+
+    /// In which order a thread drops what it keeps is not ours to say: one of the two is dropped
+    /// when the idle timers have gone, or both are when they have not.
+    #[test]
+    fn a_thread_that_ends_drops_what_sleeps() {
+        thread_local! {
+            static FIRST: RefCell<Option<Sleep>> = const { RefCell::new(None) };
+            static LAST: RefCell<Option<Sleep>> = const { RefCell::new(None) };
+        }
+        let ended = thread::spawn(|| {
+            let runtime = runtime();
+            let _within = runtime.enter();
+            FIRST.set(None);
+            let sleep = begun(now() + SECOND);
+            LAST.set(Some(begun(now() + SECOND)));
+            FIRST.set(Some(sleep));
+            drop(begun(now() + SECOND));
+        });
+        assert!(ended.join().is_ok());
+    }
+
+    /// A waker that drops a sleep when it is woken, and when it goes.
+    struct Holder(Mutex<Option<Sleep>>);
+
+    impl Wake for Holder {
+        fn wake(self: Arc<Self>) {
+            let sleep = lock(&self.0).take();
+            drop(sleep);
+        }
+    }
+
+    fn holder() -> Waker {
+        let sleep = begun(now() + SECOND);
+        Waker::from(Arc::new(Holder(Mutex::new(Some(sleep)))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_woken_when_a_timer_is_set_may_drop_a_sleep() {
+        drop(begun_by(&holder(), now() + SECOND));
+        // Its time has come when it is set, and tokio calls the last waker.
+        let now = Sleep::until(now());
+        let mut now = std::pin::pin!(now);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(now.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(idle(), 1);
+    }
+
+    #[test]
+    fn a_waker_that_goes_with_its_runtimes_timers_may_drop_a_sleep() {
+        let (other, own) = (runtime(), runtime());
+        within(&other, || drop(begun_by(&holder(), now() + SECOND)));
+        within(&own, || drop(begun(now() + SECOND)));
+        assert_eq!(idle(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waker_that_goes_with_one_timer_too_many_may_drop_a_sleep() {
+        let held = begun_by(&holder(), now() + SECOND);
+        let sleeps: Vec<_> = (0..MOST).map(|_| begun(now() + SECOND)).collect();
+        drop(sleeps);
+        drop(held);
+        assert_eq!(idle(), MOST);
+    }
+}
