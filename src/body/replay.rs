@@ -1,8 +1,6 @@
 //! A request's body that can be sent again.
 
 use std::{
-    error::Error as StdError,
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -12,7 +10,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::TakeWhole;
+use super::error::ReplayError;
 use crate::{
     error::BoxError,
     sync::{Mutex, lock},
@@ -151,31 +149,30 @@ where
     B::Error: Into<BoxError>,
 {
     /// Keeps the body for further attempts, up to `cap` bytes of it, and becomes the first that
-    /// sends it. One that is kept already, from its beginning, stays as it is.
-    pub(crate) fn keep(&mut self, cap: usize) -> ReplaySource<B> {
-        let nothing = Reader::Kept { kept: Kept::Whole(Bytes::new()), at: 0 };
-        let source = match std::mem::replace(&mut self.reader, nothing) {
-            Reader::Once(body) => ReplaySource::new(body, cap),
-            Reader::Kept { ref kept, at: _ } => ReplaySource { kept: kept.clone() },
+    /// sends it. One that is kept already, from its beginning, stays as it is; one that can be
+    /// taken `whole` is not polled.
+    #[inline]
+    pub(crate) fn keep(
+        &mut self,
+        cap: usize,
+        whole: impl FnOnce(&mut B) -> Option<Bytes>,
+    ) -> ReplaySource<B> {
+        let source = match &mut self.reader {
+            Reader::Once(body) => match whole(body) {
+                Some(bytes) => ReplaySource { kept: Kept::Whole(bytes) },
+                None => self.record(cap),
+            },
+            Reader::Kept { kept, at: _ } => ReplaySource { kept: kept.clone() },
         };
         *self = source.first();
         source
     }
-}
 
-impl ReplayBody<super::Body> {
-    /// The same as [`keep`](Self::keep), for a body that says without being polled that it is whole
-    /// in memory.
-    #[inline]
-    pub(crate) fn keep_own(&mut self, cap: usize) -> ReplaySource<super::Body> {
-        match &mut self.reader {
-            Reader::Once(body) if body.as_bytes().is_some_and(|bytes| bytes.len() <= cap) => {
-                let Some(bytes) = body.take_whole() else { return self.keep(cap) };
-                let kept = Kept::Whole(bytes);
-                self.reader = Reader::Kept { kept: kept.clone(), at: 0 };
-                ReplaySource { kept }
-            }
-            _ => self.keep(cap),
+    fn record(&mut self, cap: usize) -> ReplaySource<B> {
+        let nothing = Reader::Kept { kept: Kept::Whole(Bytes::new()), at: 0 };
+        match std::mem::replace(&mut self.reader, nothing) {
+            Reader::Once(body) => ReplaySource::new(body, cap),
+            Reader::Kept { kept, at: _ } => ReplaySource { kept },
         }
     }
 }
@@ -379,32 +376,6 @@ where
         }
     }
 }
-
-/// Why a body could not be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReplayError {
-    /// It grew past the cap while another attempt sent it.
-    PastCap {
-        /// The cap, in bytes.
-        cap: usize,
-    },
-    /// It failed while another attempt sent it.
-    Failed,
-}
-
-impl fmt::Display for ReplayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PastCap { cap } => {
-                write!(f, "the request's body passed the {cap} bytes that are kept for retries")
-            }
-            Self::Failed => f.write_str("the request's body failed in an earlier attempt"),
-        }
-    }
-}
-
-impl StdError for ReplayError {}
 
 #[cfg(test)]
 mod tests {

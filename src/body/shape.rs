@@ -103,6 +103,13 @@ impl Body {
         }
     }
 
+    /// All of it, if it is in memory, without trailers, and no longer than `cap` bytes.
+    #[inline]
+    pub(crate) fn take_whole_up_to(&mut self, cap: usize) -> Option<Bytes> {
+        let fits = self.as_bytes().is_some_and(|bytes| bytes.len() <= cap);
+        if fits { self.take_whole() } else { None }
+    }
+
     /// Reads the body to its end. Trailers are dropped.
     ///
     /// # Errors

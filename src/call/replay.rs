@@ -108,7 +108,7 @@ where
 
     fn begin(self, cap: usize) -> (Self::Attempt, HttpReplayer<B>) {
         let mut first = self.once();
-        let replayer = HttpReplayer::of(&mut first, |body| body.keep(cap));
+        let replayer = HttpReplayer::of(&mut first, |body| body.keep(cap, |_| None));
         (first, replayer)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use http::Response;
 
-use super::{Exchange, Parcel, ServicePermits};
+use super::{Exchange, Parcel, permits::ServicePermits};
 use crate::{
     balance::Held,
     body::{Body, verdict_on_drop},

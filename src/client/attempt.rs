@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,20 +17,18 @@ use super::{
     Exchange, Parcel,
     answer::{Answer, AttemptGuard},
     contents::Contents,
+    permits::Doors,
     run::Run,
 };
 use crate::{
     balance::{Balance, Pick, failed},
     body::Body,
-    breaker::{self, Breaker},
-    call::{Asked, current_sent, expire_at, is_waking},
+    breaker::Breaker,
+    call::{current_sent, expire_at, is_waking},
     classify::{Classify, HttpClassifier, Settle, Verdict},
     collect::CollectConfig,
     entropy::Entropy,
     error::BoxError,
-    limit::{self, Entry, Limit},
-    throttle::{self, Throttle},
-    time::now,
     timeout::{DeadlineHeader, Elapsed, Timer, Which, expiry},
     trace::{TraceConfig, Watched},
 };
@@ -47,21 +44,12 @@ pub struct Attempts<T, Cl = HttpClassifier> {
 pub(super) struct Shared<T, Cl> {
     pub(super) trace: TraceConfig,
     pub(super) entropy: Entropy,
-    pub(super) throttle: Option<Throttle>,
-    pub(super) places: Option<Limit>,
-    pub(super) breaker: Option<Breaker>,
+    pub(super) doors: Doors,
     pub(super) balance: Balance<T, Breaker, Cl>,
     pub(super) limit: Duration,
     pub(super) header: Option<DeadlineHeader>,
     pub(super) collect: CollectConfig,
     pub(super) classifier: Cl,
-}
-
-impl<T, Cl> Shared<T, Cl> {
-    /// Whether anything judges the service as a whole.
-    const fn admits(&self) -> bool {
-        self.throttle.is_some() || self.places.is_some() || self.breaker.is_some()
-    }
 }
 
 impl<T, Cl> Attempts<T, Cl> {
@@ -92,56 +80,6 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Service<Parcel<T>> for Attempts<
 
     fn call(&mut self, parcel: Parcel<T>) -> Self::Future {
         AttemptFuture { shared: Arc::clone(&self.shared), parcel: Some(parcel) }
-    }
-}
-
-/// The permits of the service's throttle, limit and breaker, where there are any.
-// In a box: few services have one, and every attempt would carry the room.
-#[derive(Debug, Default)]
-pub struct ServicePermits {
-    taken: Option<Box<Permits>>,
-}
-
-#[derive(Debug, Default)]
-struct Permits {
-    throttle: Option<throttle::Permit>,
-    place: Option<limit::Permit>,
-    breaker: Option<breaker::Permit>,
-}
-
-impl ServicePermits {
-    pub(super) const NONE: Self = Self { taken: None };
-}
-
-impl Settle for ServicePermits {
-    #[inline]
-    fn answered(&mut self, head: Verdict) {
-        if let Some(taken) = &mut self.taken {
-            taken.answered(head);
-        }
-    }
-
-    #[inline]
-    fn settle(&mut self, verdict: Verdict) {
-        if let Some(taken) = &mut self.taken {
-            taken.settle(verdict);
-        }
-    }
-}
-
-impl Settle for Permits {
-    #[inline(never)]
-    fn answered(&mut self, head: Verdict) {
-        self.throttle.answered(head);
-        self.place.answered(head);
-        self.breaker.answered(head);
-    }
-
-    #[inline(never)]
-    fn settle(&mut self, verdict: Verdict) {
-        self.throttle.settle(verdict);
-        self.place.settle(verdict);
-        self.breaker.settle(verdict);
     }
 }
 
@@ -183,8 +121,6 @@ pin_project! {
         // Of the endpoint's time, once there is one.
         #[pin]
         timer: Option<Timer>,
-        // Its way into the service's limit, if there is one.
-        entry: Entry,
         pick: Pick<T, Breaker>,
         // Dropped after what runs, so that it is over when its place is given back.
         guard: AttemptGuard<T>,
@@ -217,7 +153,6 @@ impl<T: Exchange> Attempt<T> {
             watched: None,
             run: Run::new(),
             timer: None,
-            entry: Entry::default(),
             pick: Pick::new(),
             guard: AttemptGuard::new(),
         }
@@ -334,56 +269,30 @@ impl<T: Exchange> Attempt<T> {
                 let verdict = shared.classifier.error(asked, &*error);
                 let held = this.guard.held.take().expect("it was there above");
                 let error = failed(error, verdict, held);
-                let mut permits = mem::take(&mut this.guard.permits);
-                permits.answered(verdict);
-                permits.settle(verdict);
+                this.guard.permits.answered(verdict);
+                this.guard.permits.end(verdict);
                 Err(error)
             }
         })
     }
 
-    /// The service's throttle above its breaker: whom it refuses must not take a probe's place.
-    /// Its limit between them: who is refused does not wait first, and who waits holds no
-    /// probe's place.
-    fn poll_admitted<Cl: Classify<Response<Body>>>(
+    /// What judges the service as a whole above the balancer: whom it refuses needs no endpoint.
+    fn poll_picked<Cl: Classify<Response<Body>>>(
         self: Pin<&mut Self>,
         shared: &Shared<T, Cl>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), BoxError>> {
-        let this = self.project();
-        let asked = this.contents.words().asked();
-        let permits = this.guard.permits.taken.get_or_insert_default();
-        if let (Some(throttle), None) = (&shared.throttle, &permits.throttle) {
-            permits.throttle = Some(throttle.admit(asked, now())?);
-        }
-        if let (Some(limit), None) = (&shared.places, &permits.place) {
-            let entered = ready!(this.entry.poll(limit, asked, cx));
-            if let Err(error) = entered.map(|place| permits.place = Some(place)) {
-                return Poll::Ready(Err(unpicked(shared, asked, &mut this.guard.permits, error)));
-            }
-        }
-        if let (Some(breaker), None) = (&shared.breaker, &permits.breaker) {
-            permits.breaker = Some(breaker.enter(asked, now)?);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// What judges the service as a whole above the balancer: whom it refuses needs no endpoint.
-    fn poll_picked<Cl: Classify<Response<Body>>>(
-        mut self: Pin<&mut Self>,
-        shared: &Shared<T, Cl>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), BoxError>> {
-        if shared.admits() {
-            ready!(self.as_mut().poll_admitted(shared, cx))?;
-        }
         let mut this = self.project();
         let asked = this.contents.words().asked();
+        let judge = |error: &BoxError| shared.classifier.error(asked, &**error);
+        ready!(this.guard.permits.poll(&shared.doors, asked, judge, cx))?;
         let words = Some(this.contents.words());
         let held = match ready!(this.pick.poll(shared.balance.shared(), words, cx)) {
             Ok(held) => held,
             Err(error) => {
-                return Poll::Ready(Err(unpicked(shared, asked, &mut this.guard.permits, error)));
+                let error = error.into();
+                this.guard.permits.end(judge(&error));
+                return Poll::Ready(Err(error));
             }
         };
         if let Some(watched) = this.watched {
@@ -398,18 +307,4 @@ impl<T: Exchange> Attempt<T> {
         this.guard.held = Some(held);
         Poll::Ready(Ok(()))
     }
-}
-
-/// An attempt that ends before an endpoint was picked for it.
-#[cold]
-fn unpicked<T, Cl: Classify<Response<Body>>>(
-    shared: &Shared<T, Cl>,
-    asked: Asked,
-    permits: &mut ServicePermits,
-    error: impl Into<BoxError>,
-) -> BoxError {
-    let error = error.into();
-    let verdict = shared.classifier.error(asked, &*error);
-    mem::take(permits).settle(verdict);
-    error
 }

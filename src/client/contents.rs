@@ -81,7 +81,9 @@ impl<F> Contents<F> {
     /// Keeps what further attempts need, of the body up to `cap` bytes.
     #[inline]
     pub(super) fn keep(mut self: Pin<&mut Self>, cap: usize) {
-        let kept = HttpReplayer::of(self.as_mut().request_mut(), |body| body.keep_own(cap));
+        let kept = HttpReplayer::of(self.as_mut().request_mut(), |body| {
+            body.keep(cap, |body| body.take_whole_up_to(cap))
+        });
         *self.project().kept = Some(kept);
     }
 

@@ -78,6 +78,7 @@ mod invalid;
 mod layered;
 mod limits;
 mod parcel;
+mod permits;
 mod protocol;
 mod roof;
 mod run;
@@ -93,7 +94,7 @@ mod service;
 
 pub use self::{
     answer::{Answer, AnswerClassifier, AttemptGuard},
-    attempt::{AttemptFuture, Attempts, ServicePermits},
+    attempt::{AttemptFuture, Attempts},
     builder::Builder,
     calling::{CallFuture, CallGuard},
     error::{Error, Kind},
@@ -101,6 +102,7 @@ pub use self::{
     invalid::InvalidClient,
     layered::Layered,
     parcel::{Parcel, ParcelReplayer},
+    permits::ServicePermits,
     protocol::Protocol,
     roof::Roof,
     snapshot::{BudgetSnapshot, LimitSnapshot, Refused, Snapshot, ThrottleSnapshot},

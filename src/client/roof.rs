@@ -82,13 +82,13 @@ impl<T, Cl> Roof<T, Cl> {
     /// The breaker of the service as a whole, if there is one.
     #[must_use]
     pub fn service_breaker(&self) -> Option<&Breaker> {
-        self.shared.attempts.shared().breaker.as_ref()
+        self.shared.attempts.shared().doors.breaker.as_ref()
     }
 
     /// The throttle of the service, if there is one.
     #[must_use]
     pub fn throttle(&self) -> Option<&Throttle> {
-        self.shared.attempts.shared().throttle.as_ref()
+        self.shared.attempts.shared().doors.throttle.as_ref()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 #[cfg(feature = "hyper")]
 use super::Client;
-use super::Roof;
+use super::{Roof, permits::Doors};
 use crate::{
     balance::{BalanceSnapshot, GateSnapshot},
     budget::Budget,
@@ -117,16 +117,16 @@ impl<T, Cl> Roof<T, Cl> {
         let shared = self.shared();
         let attempts = shared.attempts.shared();
         let balance = attempts.balance.snapshot();
-        let breaker = attempts.breaker.as_ref();
+        let Doors { throttle, limit, breaker } = &attempts.doors;
         Snapshot {
             service: shared.target.name(),
             taken_at: balance.taken_at,
             deadline: shared.deadline,
             attempt_timeout: attempts.limit,
             budget: shared.retry.payer().map(BudgetSnapshot::of),
-            breaker: breaker.map(|breaker| GateSnapshot::new(breaker.status(), now())),
-            throttle: attempts.throttle.as_ref().map(|it| ThrottleSnapshot::of(it.state())),
-            limit: attempts.places.as_ref().map(|limit| LimitSnapshot::of(limit.state())),
+            breaker: breaker.as_ref().map(|breaker| GateSnapshot::new(breaker.status(), now())),
+            throttle: throttle.as_ref().map(|it| ThrottleSnapshot::of(it.state())),
+            limit: limit.as_ref().map(|limit| LimitSnapshot::of(limit.state())),
             balance,
         }
     }
@@ -134,7 +134,7 @@ impl<T, Cl> Roof<T, Cl> {
     /// The limit of the service, if there is one.
     #[must_use]
     pub fn limit(&self) -> Option<&Limit> {
-        self.shared().attempts.shared().places.as_ref()
+        self.shared().attempts.shared().doors.limit.as_ref()
     }
 }
 

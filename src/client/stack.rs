@@ -11,6 +11,7 @@ use super::{
     AnswerClassifier,
     attempt::{self, Attempts},
     check::Parts,
+    permits::Doors,
     protocol::Protocol,
     roof::{self, Roof},
 };
@@ -60,9 +61,11 @@ where
     let attempts = Attempts::new(attempt::Shared {
         trace: parts.trace.clone(),
         entropy: parts.entropy.fork(),
-        throttle: parts.throttle.map(|config| Throttle::with_entropy(config, &parts.entropy)),
-        places: parts.limit.map(Limit::new),
-        breaker: parts.service.map(|config| Breaker::with_entropy(config, &parts.entropy)),
+        doors: Doors {
+            throttle: parts.throttle.map(|config| Throttle::with_entropy(config, &parts.entropy)),
+            limit: parts.limit.map(Limit::new),
+            breaker: parts.service.map(|config| Breaker::with_entropy(config, &parts.entropy)),
+        },
         balance,
         limit: parts.attempt_timeout,
         header: parts.deadline_header,
