@@ -23,10 +23,11 @@
 //! ```
 //!
 //! Each part's place has a reason, which stands beside it in the source: `roof.rs` for what is
-//! above retry, `attempt.rs` and `run.rs` for what is below, `stack.rs` for the rest. Retry and
-//! hedge are the layers of these names. The others do in a future of their own what two futures
-//! do here, from the same decisions: nested, each would move the request, the response and all
-//! that is beneath it once more, which cost more than what they decide.
+//! above retry, `attempt.rs`, `permits.rs` and `run.rs` for what is below, `stack.rs` for the rest.
+//! Retry and hedge are the layers of these names. The others do in a future of their own what two
+//! futures do here, from the same decisions: nested, each would move the request, the response and
+//! all that is beneath it once more, which cost more than what they decide. So what is sent, what
+//! comes of it and what is held for it stand in one box (`parcel.rs`), and what moves is the box.
 //!
 //! # Defaults
 //!
