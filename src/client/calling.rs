@@ -263,38 +263,45 @@ where
 
     #[inline]
     fn within_span(&mut self, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
-        let Self { shared, stage, retrying, bounds, late, .. } = self;
+        let Self { shared, stage, retrying, bounds, .. } = self;
         let shared = &***shared;
-        // A success at the first try is the way of almost every call. Its response stays with its
-        // attempt until it is wrapped, once, where the caller gets it.
-        let first = match stage {
+        let polled = match stage {
             Stage::Attempting { parcel } if retrying.is_first_try() => {
-                Some(poll_head(parcel, retrying, shared, cx))
+                match poll_head(parcel, retrying, shared, cx) {
+                    Poll::Ready(Ok(head)) if head.is_success() => {
+                        return Poll::Ready(Ok(self.first_success(head)));
+                    }
+                    Poll::Ready(head) => stage.poll_outcome(Some(head), retrying, shared, cx),
+                    Poll::Pending => return self.poll_late(cx),
+                }
             }
-            _ => None,
+            _ => stage.poll_outcome(None, retrying, shared, cx),
         };
-        let came = match first {
-            Some(Poll::Ready(Ok(head))) if head.is_success() => {
-                retrying.note_success(&shared.retry);
-                let mut parcel = stage.take_parcel();
-                let response = parcel.attempt.as_mut().take_response();
-                let guard = (parcel, shared.retry.deposit());
-                let (asked, classifier) = (retrying.asked(), &shared.attempts.shared().classifier);
-                let response = classifier.guard(asked, response, head, guard);
-                return Poll::Ready(Ok(Http::limit(response, bounds.of_body())));
-            }
-            Some(Poll::Ready(head)) => Some(Some(head)),
-            Some(Poll::Pending) => None,
-            None => Some(None),
-        };
-        if let Some(came) = came {
-            if let Poll::Ready(outcome) = stage.poll_outcome(came, retrying, shared, cx) {
-                return Poll::Ready(match outcome {
-                    Ok(response) => Ok(Http::limit(response, bounds.of_body())),
-                    Err(error) => Err(Error::new(error, now())),
-                });
-            }
+        match polled {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(Http::limit(response, bounds.of_body()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Error::new(error, now()))),
+            Poll::Pending => self.poll_late(cx),
         }
+    }
+
+    /// The way of almost every call. Its response stayed with its attempt until it is wrapped, once,
+    /// where the caller gets it.
+    #[inline(always)]
+    fn first_success(&mut self, head: Verdict) -> Response<BoundedBody<R>> {
+        let Self { shared, stage, retrying, bounds, .. } = self;
+        retrying.note_success(&shared.retry);
+        let mut parcel = stage.take_parcel();
+        let response = parcel.attempt.as_mut().take_response();
+        let guard = (parcel, shared.retry.deposit());
+        let classifier = &shared.attempts.shared().classifier;
+        let response = classifier.guard(retrying.asked(), response, head, guard);
+        Http::limit(response, bounds.of_body())
+    }
+
+    /// The deadline, of a call that waits.
+    #[inline]
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
+        let Self { stage, retrying, bounds, late, .. } = self;
         if late.is_none() && retrying.trail().wakes() {
             return Poll::Pending;
         }
