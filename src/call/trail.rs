@@ -45,6 +45,18 @@ impl Marks {
             _ => Sent::Maybe,
         }
     }
+
+    /// The outer trail's when an inner one is left, on which a target was known or not.
+    #[inline]
+    const fn after(self, inner: Self, target: bool) -> Self {
+        Self {
+            stage: inner.stage,
+            sent_before: self.sent_before | inner.sent_before,
+            // A layer between the one that waits and the balancer's endpoints knows of none.
+            target: self.target | target,
+            wakes: self.wakes | inner.wakes,
+        }
+    }
 }
 
 /// How far a request has come.
@@ -101,6 +113,19 @@ impl Trail {
         poll()
     }
 
+    /// Runs `poll` within a trail of its own that ends at `expires`, and of which nothing is asked
+    /// afterwards: what is found out on it is told to the outer one alone.
+    #[inline]
+    pub(crate) fn until<T>(expires: Option<Instant>, poll: impl FnOnce() -> T) -> T {
+        let outer = CURRENT.with(|slot| {
+            let outer = slot.expires.get();
+            slot.expires.set(earlier(expires, outer));
+            (slot.marks.replace(Marks::NONE), outer)
+        });
+        let _back = Back { outer };
+        poll()
+    }
+
     #[inline]
     fn arrive(&mut self) -> (Marks, Option<Instant>) {
         CURRENT.with(|slot| {
@@ -123,13 +148,7 @@ impl Trail {
             } else if self.target.is_some() {
                 slot.target.set(self.target);
             }
-            slot.marks.set(Marks {
-                stage: inner.stage,
-                sent_before: marks.sent_before | inner.sent_before,
-                // A layer between the one that waits and the balancer's endpoints knows of none.
-                target: marks.target | self.target.is_some(),
-                wakes: marks.wakes | inner.wakes,
-            });
+            slot.marks.set(marks.after(inner, self.target.is_some()));
             slot.expires.set(expires);
         });
     }
@@ -312,6 +331,23 @@ impl Drop for Leave<'_> {
     #[inline]
     fn drop(&mut self) {
         self.trail.leave(self.outer);
+    }
+}
+
+/// Puts the outer trail back after one that nobody keeps.
+struct Back {
+    outer: (Marks, Option<Instant>),
+}
+
+impl Drop for Back {
+    #[inline]
+    fn drop(&mut self) {
+        let (marks, expires) = self.outer;
+        CURRENT.with(|slot| {
+            let inner = slot.marks.get();
+            slot.marks.set(marks.after(inner, inner.target));
+            slot.expires.set(expires);
+        });
     }
 }
 

@@ -123,7 +123,6 @@ pin_project! {
     ///
     /// The timer starts when the body is first waited for; a body that is there costs none.
     #[derive(Debug)]
-    #[project = BodyProj]
     pub struct BoundedBody<B> {
         #[pin]
         body: Option<B>,
@@ -141,13 +140,12 @@ impl<B: TakeWhole> TakeWhole for BoundedBody<B> {
     }
 }
 
-impl<B> BodyProj<'_, B> {
-    /// Drops the body at its time, so that what it holds can tell our deadline from a caller
-    /// who lost interest.
-    fn give_up(&mut self) -> Elapsed {
-        Trail::expiring(*self.expires).enter(|| self.body.set(None));
-        self.limit.elapsed()
-    }
+/// Drops the body at its time, so that what it holds can tell our deadline from a caller who lost
+/// interest.
+#[cold]
+fn give_up<B>(mut body: Pin<&mut Option<B>>, expires: Option<Instant>, limit: Limit) -> Elapsed {
+    Trail::until(expires, || body.set(None));
+    limit.elapsed()
 }
 
 impl<B> Body for BoundedBody<B>
@@ -168,13 +166,14 @@ where
         };
         // The transport reads from the trail whether a body was dropped by us, at its time, or
         // by a caller who lost interest: a connection on which one stalled is not used again.
-        let mut trail = Trail::expiring(*this.expires);
-        if let Poll::Ready(frame) = trail.enter(|| body.as_mut().poll_frame(cx)) {
+        let polled = Trail::until(*this.expires, || body.as_mut().poll_frame(cx));
+        if let Poll::Ready(frame) = &polled {
             // What is there counts; but a body that always has more is not waited for, so no
             // timer ever ends it.
             let more = matches!(frame, Some(Ok(_))) && !body.is_end_stream();
             if more && this.limit.has_passed() {
-                return Poll::Ready(Some(Err(this.give_up().into())));
+                let elapsed = give_up(this.body, *this.expires, *this.limit);
+                return Poll::Ready(Some(Err(elapsed.into())));
             }
             if !more {
                 // Freed at its end, and not by whoever drops this body, who may keep it.
@@ -184,7 +183,7 @@ where
                 this.sleep.set(None);
                 *this.expires = None;
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return polled.map_err(Into::into);
         }
         if this.sleep.is_none() {
             let expires = this.limit.expiry(now());
@@ -194,7 +193,8 @@ where
         if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
             ready!(sleep.poll(cx));
         }
-        Poll::Ready(Some(Err(this.give_up().into())))
+        let elapsed = give_up(this.body, *this.expires, *this.limit);
+        Poll::Ready(Some(Err(elapsed.into())))
     }
 
     fn is_end_stream(&self) -> bool {
