@@ -158,6 +158,7 @@ enum Headers {
 }
 
 impl Headers {
+    #[inline(always)]
     fn of(map: &HeaderMap) -> Self {
         let mut each = map.iter().map(|(name, value)| (name.clone(), value.clone()));
         match map.len() {

@@ -16,14 +16,20 @@ pub const MAX_KEY: usize = 255;
 /// copies of the headers that attempts carry share it. A value made from a slice would
 /// allocate once more when it is first copied.
 pub(super) fn minted(entropy: &Entropy, quoting: Quoting) -> HeaderValue {
+    let text = Bytes::from_owner(quoted(entropy));
+    let value = match quoting {
+        Quoting::Quoted => HeaderValue::from_maybe_shared(text),
+        Quoting::Bare => HeaderValue::from_maybe_shared(text.slice(1..=uuid::TEXT)),
+    };
+    value.expect("hex digits, dashes and quotes are visible ASCII")
+}
+
+// Never: written as a whole, and then moved to where it stays as one.
+#[inline(never)]
+fn quoted(entropy: &Entropy) -> [u8; uuid::TEXT + 2] {
     let mut text = [b'"'; uuid::TEXT + 2];
     text[1..=uuid::TEXT].copy_from_slice(&uuid::new(entropy));
-    let text = Bytes::from_owner(text);
-    let text = match quoting {
-        Quoting::Quoted => text,
-        Quoting::Bare => text.slice(1..=uuid::TEXT),
-    };
-    HeaderValue::from_maybe_shared(text).expect("hex digits, dashes and quotes are visible ASCII")
+    text
 }
 
 /// A key as a header's value.

@@ -24,7 +24,8 @@ where
 {
     let came_in = call.words().and_then(|words| words.trace.as_ref());
     adopt(span, came_in);
-    let Some(own) = bridge::current(span, came_in).or_else(|| continued(came_in?, entropy)) else {
+    let Some(own) = bridge::current(span, came_in).or_else(|| Some(continued(came_in?, entropy)))
+    else {
         return;
     };
     let headers = call.request_mut().headers_mut();
@@ -32,12 +33,10 @@ where
 }
 
 /// The same trace under a span of our own, since every request has its own.
-fn continued(came_in: &TraceParent, entropy: &Entropy) -> Option<TraceParent> {
+fn continued(came_in: &TraceParent, entropy: &Entropy) -> TraceParent {
     let id = u64::from_be_bytes(entropy.unique());
     // Zero is forbidden, and as good as any other number where a random one is asked for.
-    let mut own = TraceParent::new(came_in.trace_id, id.max(1), came_in.flags)?;
-    own.state.clone_from(&came_in.state);
-    Some(own)
+    TraceParent { span_id: id.max(1), ..came_in.clone() }
 }
 
 #[cfg(feature = "opentelemetry")]
