@@ -45,18 +45,6 @@ impl Marks {
             _ => Sent::Maybe,
         }
     }
-
-    /// The outer trail's when an inner one is left, on which a target was known or not.
-    #[inline]
-    const fn after(self, inner: Self, target: bool) -> Self {
-        Self {
-            stage: inner.stage,
-            sent_before: self.sent_before | inner.sent_before,
-            // A layer between the one that waits and the balancer's endpoints knows of none.
-            target: self.target | target,
-            wakes: self.wakes | inner.wakes,
-        }
-    }
 }
 
 /// How far a request has come.
@@ -108,7 +96,7 @@ impl Trail {
     // Always: every poll of every call passes here, and what is polled is one call more anyway.
     #[inline(always)]
     pub fn enter<T>(&mut self, poll: impl FnOnce() -> T) -> T {
-        let outer = self.arrive();
+        let outer = Outer::left_for(self.marks, self.expires);
         let _leave = Leave { trail: self, outer };
         poll()
     }
@@ -117,27 +105,12 @@ impl Trail {
     /// afterwards: what is found out on it is told to the outer one alone.
     #[inline]
     pub(crate) fn until<T>(expires: Option<Instant>, poll: impl FnOnce() -> T) -> T {
-        let outer = CURRENT.with(|slot| {
-            let outer = slot.expires.get();
-            slot.expires.set(earlier(expires, outer));
-            (slot.marks.replace(Marks::NONE), outer)
-        });
-        let _back = Back { outer };
+        let _back = Back { outer: Outer::left_for(Marks::NONE, expires) };
         poll()
     }
 
     #[inline]
-    fn arrive(&mut self) -> (Marks, Option<Instant>) {
-        CURRENT.with(|slot| {
-            let outer = slot.expires.get();
-            self.expires = earlier(self.expires, outer);
-            slot.expires.set(self.expires);
-            (slot.marks.replace(self.marks), outer)
-        })
-    }
-
-    #[inline]
-    fn leave(&mut self, (marks, expires): (Marks, Option<Instant>)) {
+    fn leave(&mut self, outer: Outer) {
         CURRENT.with(|slot| {
             let inner = slot.marks.get();
             self.expires = slot.expires.get();
@@ -148,8 +121,7 @@ impl Trail {
             } else if self.target.is_some() {
                 slot.target.set(self.target);
             }
-            slot.marks.set(marks.after(inner, self.target.is_some()));
-            slot.expires.set(expires);
+            outer.back(slot, inner, self.target.is_some());
         });
     }
 
@@ -321,10 +293,42 @@ fn update(change: impl FnOnce(&mut Marks)) {
     });
 }
 
+/// What stood in the thread's slot when a trail was entered. The target stays there.
+#[derive(Clone, Copy)]
+struct Outer {
+    marks: Marks,
+    expires: Option<Instant>,
+}
+
+impl Outer {
+    /// Puts an inner trail in its place, which ends no later.
+    #[inline]
+    fn left_for(marks: Marks, expires: Option<Instant>) -> Self {
+        CURRENT.with(|slot| {
+            let outer = slot.expires.get();
+            slot.expires.set(earlier(expires, outer));
+            Self { marks: slot.marks.replace(marks), expires: outer }
+        })
+    }
+
+    /// Puts it back, with what was marked on the inner trail, on which a target is known or not.
+    #[inline]
+    fn back(self, slot: &Slot, inner: Marks, target: bool) {
+        slot.marks.set(Marks {
+            stage: inner.stage,
+            sent_before: self.marks.sent_before | inner.sent_before,
+            // A layer between the one that waits and the balancer's endpoints knows of none.
+            target: self.marks.target | target,
+            wakes: self.marks.wakes | inner.wakes,
+        });
+        slot.expires.set(self.expires);
+    }
+}
+
 /// Puts the outer trail back, also when the poll panics.
 struct Leave<'a> {
     trail: &'a mut Trail,
-    outer: (Marks, Option<Instant>),
+    outer: Outer,
 }
 
 impl Drop for Leave<'_> {
@@ -334,19 +338,17 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// Puts the outer trail back after one that nobody keeps.
+/// The same after a trail that nobody keeps.
 struct Back {
-    outer: (Marks, Option<Instant>),
+    outer: Outer,
 }
 
 impl Drop for Back {
     #[inline]
     fn drop(&mut self) {
-        let (marks, expires) = self.outer;
         CURRENT.with(|slot| {
             let inner = slot.marks.get();
-            slot.marks.set(marks.after(inner, inner.target));
-            slot.expires.set(expires);
+            self.outer.back(slot, inner, inner.target);
         });
     }
 }

@@ -112,18 +112,7 @@ impl Words {
     /// The same without the trace: plain values alone, which cost next to nothing to copy.
     #[inline]
     pub(crate) const fn untraced(&self) -> Self {
-        Self {
-            deadline: self.deadline,
-            attempt: self.attempt,
-            kind: self.kind,
-            tried: self.tried,
-            keyed: self.keyed,
-            idempotent: self.idempotent,
-            route: self.route,
-            affinity: self.affinity,
-            body: self.body,
-            trace: None,
-        }
+        Self { trace: None, ..*self }
     }
 
     /// What a classifier has to know of the request.

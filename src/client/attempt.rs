@@ -285,7 +285,9 @@ impl<T: Exchange> Attempt<T> {
         let mut this = self.project();
         let asked = this.contents.words().asked();
         let judge = |error: &BoxError| shared.classifier.error(asked, &**error);
-        ready!(this.guard.permits.poll(&shared.doors, asked, judge, cx))?;
+        if shared.doors.are_there() {
+            ready!(this.guard.permits.poll(&shared.doors, asked, judge, cx))?;
+        }
         let words = Some(this.contents.words());
         let held = match ready!(this.pick.poll(shared.balance.shared(), words, cx)) {
             Ok(held) => held,

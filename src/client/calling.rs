@@ -86,7 +86,7 @@ where
         race: Pin<Box<Race<T, Cl>>>,
     },
     BackingOff {
-        sleep: Pin<Box<Sleep>>,
+        sleep: Sleep,
     },
     /// No attempt was begun, for this reason.
     Failed {
@@ -186,7 +186,7 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
                 }
                 Self::BackingOff { sleep } => {
                     retrying.read_aside(cx, rules);
-                    ready!(sleep.as_mut().poll(cx));
+                    ready!(Pin::new(sleep).poll(cx));
                     match retrying.next_attempt() {
                         Ok(parcel) => *self = Self::attempt(parcel, shared),
                         Err((reason, error)) => break retrying.cut_short(reason, error, rules),
@@ -208,7 +208,7 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Stage<T, Cl> {
             match retrying.judge(result, verdict, rules) {
                 ControlFlow::Break(ended) => break ended,
                 ControlFlow::Continue(until) => {
-                    *self = Self::BackingOff { sleep: Box::pin(Sleep::until(until)) };
+                    *self = Self::BackingOff { sleep: Sleep::until(until) };
                 }
             }
         };

@@ -24,7 +24,7 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    const fn are_there(&self) -> bool {
+    pub(super) const fn are_there(&self) -> bool {
         self.throttle.is_some() || self.limit.is_some() || self.breaker.is_some()
     }
 }
@@ -48,22 +48,11 @@ struct Permits {
 impl ServicePermits {
     pub(super) const NONE: Self = Self { taken: None };
 
-    /// Until it has passed all doors. The throttle above the breaker: whom it refuses must not take
-    /// a probe's place. The limit between them: who is refused does not wait first, and who waits
-    /// holds no probe's place.
-    #[inline]
-    pub(super) fn poll(
-        &mut self,
-        doors: &Doors,
-        asked: Asked,
-        judge: impl FnOnce(&BoxError) -> Verdict,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), BoxError>> {
-        if doors.are_there() { self.pass(doors, asked, judge, cx) } else { Poll::Ready(Ok(())) }
-    }
-
+    /// Until it has passed all doors, where there are any. The throttle above the breaker: whom it
+    /// refuses must not take a probe's place. The limit between them: who is refused does not wait
+    /// first, and who waits holds no probe's place.
     #[inline(never)]
-    fn pass(
+    pub(super) fn poll(
         &mut self,
         doors: &Doors,
         asked: Asked,

@@ -77,12 +77,10 @@ impl<T: Exchange> Run<T, T::Body> {
             };
             // How much of the response's body belongs to the attempt. Collected above the user's
             // own layers: what they turn a body into is what is collected (decompression).
-            let cap = shared.collect.cap_for(contents.words().body);
-            // As it comes, as most do: moved once.
-            if cap.is_none() {
+            let Some(cap) = shared.collect.cap_for(contents.words().body) else {
                 contents.answer(response.map(Body::new));
                 return Poll::Ready(Ok(()));
-            }
+            };
             match Collecting::begin(response, cap) {
                 ControlFlow::Break(response) => {
                     contents.answer(response);

@@ -72,7 +72,10 @@ where
             match state.as_mut().project() {
                 Project::Head { inner, cap } => {
                     let response = ready!(inner.poll(cx)).map_err(Into::into)?;
-                    match Collecting::begin(response, *cap) {
+                    let Some(cap) = *cap else {
+                        return Poll::Ready(Ok(response.map(Body::new)));
+                    };
+                    match Collecting::begin(response, cap) {
                         ControlFlow::Break(response) => return Poll::Ready(Ok(response)),
                         ControlFlow::Continue(begun) => {
                             state.set(State::Body { collecting: Some(begun) });
@@ -96,14 +99,10 @@ where
     /// Begins to collect up to `cap` bytes of a response's body, unless there is nothing to
     /// collect or it is known not to fit: then the response is handed on as it is.
     #[inline]
-    pub(crate) fn begin(
-        response: Response<B>,
-        cap: Option<usize>,
-    ) -> ControlFlow<Response<Body>, Self> {
-        let fits = |&cap: &usize| response.body().size_hint().lower() <= cap as u64;
-        let Some(cap) = cap.filter(fits) else {
+    pub(crate) fn begin(response: Response<B>, cap: usize) -> ControlFlow<Response<Body>, Self> {
+        if response.body().size_hint().lower() > cap as u64 {
             return ControlFlow::Break(response.map(Body::new));
-        };
+        }
         if response.body().is_end_stream() {
             return ControlFlow::Break(response.map(|_| Body::empty()));
         }

@@ -24,10 +24,8 @@ where
 {
     let came_in = call.words().and_then(|words| words.trace.as_ref());
     adopt(span, came_in);
-    let Some(own) = bridge::current(span, came_in).or_else(|| Some(continued(came_in?, entropy)))
-    else {
-        return;
-    };
+    let continued = || came_in.map(|came_in| continued(came_in, entropy));
+    let Some(own) = bridge::current(span, came_in).or_else(continued) else { return };
     let headers = call.request_mut().headers_mut();
     context::put(own.trace_id, own.span_id, own.flags, own.state, headers);
 }
