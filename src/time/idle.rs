@@ -4,7 +4,7 @@
 //! lock. Until an idle timer is taken, or goes, it keeps
 //!
 //! - its place in the runtime's wheel, where it comes up once, in vain, at the instant for which it
-//!   was set last;
+//!   was set last; if another sleep has taken it by then, that one's task is woken, and sets it anew;
 //! - until then the waker of who polled it last. That task may be woken once for nothing, and the
 //!   memory of its state is kept; what its future held is not, since an executor drops a future
 //!   that is done. A waker of our own in between would keep nothing of it, and cost nearly half of
@@ -19,7 +19,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -42,8 +42,8 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// One of the current runtime that is set for `at`. It is to be polled: nothing says that tokio
-    /// keeps a waker when a timer is set anew (of its two kinds of timers one does).
+    /// One of the current runtime that comes up at `at` or before. It is to be polled: nothing says
+    /// that tokio keeps a waker when a timer is set anew (of its two kinds of timers one does).
     pub(super) fn take(at: Instant) -> Self {
         // To learn the current runtime costs a clone of its handle. But a timer of another one may
         // have nobody who drives it.
@@ -52,7 +52,9 @@ impl Timer {
         // a waker, and that may drop a sleep.
         match IDLE.try_with(|idle| idle.borrow_mut().take(runtime)) {
             Ok(Ok(mut timer)) => {
-                timer.sleep.as_mut().reset(at.into());
+                if timer.sleep.deadline().into_std() > at {
+                    timer.sleep.as_mut().reset(at.into());
+                }
                 timer
             }
             Ok(Err(_)) | Err(_) => {
@@ -67,9 +69,16 @@ impl Timer {
         drop(IDLE.try_with(|idle| idle.borrow_mut().leave(self)));
     }
 
+    /// Whether it is `at`, for which it was taken.
     #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.sleep.as_mut().poll(cx)
+    pub(super) fn poll(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.sleep.as_mut().poll(cx));
+        // It was set for a sleep before this one, and has come up in vain.
+        if self.sleep.deadline().into_std() < at {
+            self.sleep.as_mut().reset(at.into());
+            return self.sleep.as_mut().poll(cx);
+        }
+        Poll::Ready(())
     }
 }
 

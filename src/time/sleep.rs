@@ -14,9 +14,10 @@ use super::idle::Timer;
 ///
 /// Its timer is one of the runtime in which it is first polled: if possible one that an earlier
 /// sleep has left on this thread, and when this one is dropped it is left for the next. Most waits
-/// are for what comes in time, again and again within the same span. A timer that is put off to a
-/// later instant takes no lock, and one that is set for an earlier one takes one. One that is made
-/// and dropped takes two: of the lock that all threads of a runtime share.
+/// are for what comes in time, again and again within the same span. A timer that is set for an
+/// earlier instant is taken as it is, and put off only when it comes up before this one ends: once
+/// in a span, and not once in a wait. One that is set for a later instant takes a lock, and one
+/// that is made and dropped takes it twice: the lock that all threads of a runtime share.
 ///
 /// What a timer keeps that is left is told in `idle.rs`. Who tests with a paused clock may see it:
 /// when there is nothing else to do, that clock goes to the instant of each timer that is left.
@@ -44,7 +45,7 @@ impl Future for Sleep {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let at = self.at;
-        self.timer.get_or_insert_with(|| Timer::take(at)).poll(cx)
+        self.timer.get_or_insert_with(|| Timer::take(at)).poll(at, cx)
     }
 }
 
