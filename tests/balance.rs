@@ -174,7 +174,7 @@ impl Gate for Door {
         self.ticket()
     }
 
-    fn settle(&self, ticket: Ticket, verdict: Verdict, _: Instant, _: Instant) {
+    fn settle(&self, ticket: Ticket, verdict: Verdict, _: Instant, _: impl FnOnce() -> Instant) {
         assert!(Arc::ptr_eq(&ticket.door.0, &self.0), "a ticket of another gate");
         lock(&self.0.settled).push(verdict);
     }

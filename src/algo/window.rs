@@ -78,6 +78,24 @@ impl Window {
         self.total
     }
 
+    /// Counts more calls of the current bucket, none of which failed.
+    pub(crate) fn add_successes(&mut self, calls: u32) {
+        // Full as above.
+        let calls = calls.min(u32::MAX - self.total.calls);
+        self.buckets[self.current].calls += calls;
+        self.total.calls += calls;
+    }
+
+    /// How many failures it held at the latest instant.
+    pub(crate) const fn failures(&self) -> u32 {
+        self.total.failures
+    }
+
+    /// When the current bucket is over; never, if none.
+    pub(crate) const fn ends(&self) -> Option<Instant> {
+        self.steps.ends
+    }
+
     /// What the window holds `now`.
     #[must_use]
     pub fn counts(&mut self, now: Instant) -> Counts {

@@ -310,8 +310,11 @@ impl<S, G: Gate> Held<S, G> {
 
 impl<S, G: Gate> Settle for Held<S, G> {
     fn settle(&mut self, verdict: Verdict) {
-        let (origin, now) = (self.answered.unwrap_or(Origin::Local), now());
-        self.node.settled_by(verdict, origin, self.began, || now);
+        let origin = self.answered.unwrap_or(Origin::Local);
+        // Once at the most: a success hardly ever asks.
+        let mut read = None;
+        let mut now = || *read.get_or_insert_with(now);
+        self.node.settled_by(verdict, origin, self.began, &mut now);
         if let Some(ticket) = self.ticket.take() {
             self.node.gate.settle(ticket, verdict, self.began, now);
         }
@@ -348,7 +351,7 @@ impl<S, G: Gate> Held<S, G> {
         }
         if let Some(ticket) = self.ticket.take() {
             let verdict = Asked::dropped_at(self.deadline, now);
-            self.node.gate.settle(ticket, verdict, self.began, now);
+            self.node.gate.settle(ticket, verdict, self.began, || now);
         }
     }
 }

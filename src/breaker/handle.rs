@@ -11,6 +11,7 @@ use super::{
     event::{Transition, Transitions},
     mirror::Mirror,
     state::{Circuit, State, Ticket},
+    tally::Tally,
     watch::{Watch, Watchers},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub struct Breaker {
 struct Shared {
     /// What most calls read, on a cache line that outcomes don't write.
     mirror: Padded<Mirror>,
+    /// What outcomes write.
+    tally: Padded<Tally>,
     circuit: Padded<Mutex<Guarded>>,
     /// Whether it matters how long calls take.
     timed: bool,
@@ -94,10 +97,11 @@ impl Breaker {
     pub fn with_entropy(config: BreakerConfig, entropy: &Entropy) -> Self {
         let now = time::now();
         let circuit = Circuit::new(&config, now);
-        let mirror = Mirror::new(&circuit, now);
+        let (mirror, tally) = (Mirror::new(&circuit, now), Tally::new(&circuit, now));
         Self {
             shared: Arc::new(Shared {
                 mirror: Padded(mirror),
+                tally: Padded(tally),
                 circuit: Padded(Mutex::new(Guarded {
                     circuit,
                     watchers: None,
@@ -228,13 +232,25 @@ impl Breaker {
         }
     }
 
+    /// Takes a ticket back. Where a success changes nothing but a count, this is one atomic addition.
+    #[inline]
+    fn record(&self, ticket: Ticket, verdict: Verdict, now: impl FnOnce() -> Instant) {
+        let counts = |generation| self.shared.tally.count(generation, ticket.answered);
+        if !ticket.succeeded(verdict).is_some_and(counts) {
+            let now = now();
+            self.change(|circuit, draw| circuit.record(ticket, verdict, now, draw));
+        }
+    }
+
     /// Changes the circuit, and reports that when the lock is free again.
     fn change<T>(&self, change: impl FnOnce(&mut Circuit, &mut dyn FnMut() -> f64) -> T) -> T {
         let shared = &*self.shared;
         let (result, news) = {
             let mut guarded = lock(&shared.circuit);
             let Guarded { circuit, watchers, last } = &mut *guarded;
+            shared.tally.close(circuit);
             let result = change(circuit, &mut || shared.entropy.unit());
+            shared.tally.open(circuit);
             shared.mirror.follow(circuit);
             let news = circuit.has_changed().then(|| {
                 let transitions = circuit.take_transitions();
@@ -322,13 +338,26 @@ impl Gate for Breaker {
     fn answered(&self, ticket: &mut Ticket, began: Instant, now: Instant) {
         if self.shared.timed {
             ticket.took(now.saturating_duration_since(began));
+        } else {
+            ticket.answered = self.shared.tally.time(now);
         }
     }
 
     #[inline]
-    fn settle(&self, mut ticket: Ticket, verdict: Verdict, began: Instant, now: Instant) {
-        Gate::answered(self, &mut ticket, began, now);
-        self.change(|circuit, draw| circuit.record(ticket, verdict, now, draw));
+    fn settle(
+        &self,
+        mut ticket: Ticket,
+        verdict: Verdict,
+        began: Instant,
+        now: impl FnOnce() -> Instant,
+    ) {
+        if self.shared.timed {
+            let now = now();
+            ticket.took(now.saturating_duration_since(began));
+            self.record(ticket, verdict, || now);
+        } else {
+            self.record(ticket, verdict, now);
+        }
     }
 
     fn found_healthy(&self, now: Instant) {
@@ -361,8 +390,9 @@ pub struct Permit {
 impl Permit {
     fn give_back(&mut self, verdict: Verdict, now: Instant) {
         self.say_what_it_took(now);
-        if let Some(ticket) = self.ticket.take() {
-            self.breaker.change(|circuit, draw| circuit.record(ticket, verdict, now, draw));
+        if let Some(mut ticket) = self.ticket.take() {
+            ticket.answered = self.breaker.shared.tally.time(now);
+            self.breaker.record(ticket, verdict, || now);
         }
     }
 }
@@ -394,6 +424,105 @@ impl Drop for Permit {
             let now = time::now();
             self.give_back(Asked::dropped_at(self.deadline, now), now);
         }
+    }
+}
+
+#[cfg(all(test, not(buttress_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::classify::{Blame, Pushback, Retry, Sent};
+
+    /// What becomes of a call, and how often the same does.
+    fn outcome() -> impl Strategy<Value = (Verdict, usize)> {
+        let limited = Verdict::new(Blame::Service, Sent::No, Retry::Always)
+            .with_pushback(Pushback::After(Duration::from_secs(1)));
+        prop_oneof![
+            4 => (Just(Verdict::SUCCESS), 1..12_usize),
+            3 => (Just(Verdict::TIMED_OUT), 1..4_usize),
+            2 => (Just(limited), 1..6_usize),
+            1 => (Just(Verdict::CANCELLED), 1..3_usize),
+        ]
+    }
+
+    proptest! {
+        /// Successes are counted past the lock, and nobody can tell: neither from bucket to bucket,
+        /// nor in the streak, nor of calls from before it was open or forced.
+        #[test]
+        fn is_the_circuit_that_counts_each_call_at_once(
+            steps in proptest::collection::vec(
+                (0_u64..2_500, outcome(), 1..4_usize, 0..20_u8),
+                1..120,
+            ),
+        ) {
+            let now = time::now();
+            let config = || BreakerConfig::new().window(Duration::from_secs(10)).expect("sound");
+            let breaker = Breaker::with_entropy(config(), &Entropy::seeded(7));
+            let draws = Entropy::seeded(7).fork();
+            let mut circuit = Circuit::new(&config(), now);
+            breaker.change(|own, _| *own = circuit.clone());
+            let (mut now, mut under_way) = (now, Vec::new());
+            for (millis, (verdict, times), one_in, force) in steps {
+                now += Duration::from_millis(millis);
+                match force {
+                    0 => {
+                        breaker.change(|circuit, _| (circuit.force_open(), circuit.release(now)));
+                        (circuit.force_open(), circuit.release(now));
+                    }
+                    1 => {
+                        breaker.change(|circuit, _| (circuit.force_closed(), circuit.release(now)));
+                        (circuit.force_closed(), circuit.release(now));
+                    }
+                    _ => {}
+                }
+                for _ in 0..times {
+                    let own = Gate::admit(&breaker, now);
+                    let other = circuit.admit(now, || draws.unit());
+                    prop_assert_eq!(own.is_ok(), other.is_ok());
+                    under_way.extend(own.ok().zip(other.ok()).map(|both| (both, verdict)));
+                }
+                // The others are late.
+                let ended = (0..under_way.len()).rev().filter(|at| at % one_in == 0);
+                for at in ended.collect::<Vec<_>>() {
+                    let ((mut own, other), verdict) = under_way.swap_remove(at);
+                    Gate::answered(&breaker, &mut own, now, now);
+                    breaker.settle(own, verdict, now, || now);
+                    circuit.record(other, verdict, now, || draws.unit());
+                }
+                circuit.take_transitions();
+                let own = breaker.change(|circuit, _| format!("{circuit:?}"));
+                prop_assert_eq!(own, format!("{:?}", circuit));
+            }
+        }
+    }
+
+    #[test]
+    fn a_success_takes_no_lock_unless_it_may_change_more_than_a_count() {
+        let breaker = Breaker::new(BreakerConfig::new());
+        let now = time::now();
+        let ends_well = || {
+            let ticket = Gate::admit(&breaker, now).expect("it is closed");
+            ticket.succeeded(Verdict::SUCCESS).is_some_and(|generation| {
+                breaker.shared.tally.count(generation, breaker.shared.tally.time(now))
+            })
+        };
+        let fails = || {
+            let ticket = Gate::admit(&breaker, now).expect("it is closed");
+            let limited = Verdict::new(Blame::Service, Sent::No, Retry::Always);
+            breaker.settle(ticket, limited, now, || now);
+        };
+        assert!(ends_well());
+        (0..9).for_each(|_| fails());
+        assert!(ends_well(), "nine of twenty are not the half");
+        fails();
+        assert!(!ends_well(), "ten of twenty are");
+        breaker.force_closed();
+        assert!(!ends_well(), "nothing is counted");
+        breaker.release();
+        assert!(ends_well());
     }
 }
 
@@ -457,6 +586,55 @@ mod loom_tests {
             drop((own, others));
             let (state, idle) = (breaker.state(), State::HalfOpen { under_way: 0, succeeded: 0 });
             assert_eq!(state, idle);
+        });
+    }
+
+    #[test]
+    fn a_success_past_the_lock_ends_a_streak_or_comes_after_it() {
+        loom::model(|| {
+            let config = BreakerConfig::new().consecutive_failures(2).expect("two");
+            let breaker = Breaker::new(config);
+            let now = time::now();
+            let ask = || breaker.admit(now, Asked::default()).expect("closed");
+            let (mut first, mut second, mut good) = (ask(), ask(), ask());
+            first.settle(Verdict::TIMED_OUT);
+            let told = Arc::new(AtomicBool::new(false));
+            let telling = Arc::clone(&told);
+            let other = thread::spawn(move || {
+                good.settle(Verdict::SUCCESS);
+                telling.store(true, Ordering::Release);
+            });
+            let was_told = told.load(Ordering::Acquire);
+            second.settle(Verdict::TIMED_OUT);
+            other.join().expect("it only settles");
+            let is_closed = matches!(breaker.state(), State::Closed);
+            assert!(is_closed || !was_told, "of what came before, nothing is missing");
+            // Both are counted, in whichever order they came.
+            if is_closed {
+                ask().settle(Verdict::TIMED_OUT);
+                assert!(matches!(breaker.state(), State::Open { .. }));
+            }
+        });
+    }
+
+    #[test]
+    fn a_success_of_another_generation_is_not_counted() {
+        loom::model(|| {
+            let config = BreakerConfig::new().consecutive_failures(2).expect("two");
+            let breaker = Breaker::new(config);
+            let mut good = breaker.admit(time::now(), Asked::default()).expect("closed");
+            let forced = breaker.clone();
+            let other = thread::spawn(move || {
+                forced.force_closed();
+                forced.release();
+                let permit = forced.admit(time::now(), Asked::default());
+                permit.expect("closed").settle(Verdict::TIMED_OUT);
+                let permit = forced.admit(time::now(), Asked::default());
+                permit.expect("closed").settle(Verdict::TIMED_OUT);
+                assert!(matches!(forced.state(), State::Open { .. }));
+            });
+            good.settle(Verdict::SUCCESS);
+            other.join().expect("two failures of its own generation open it");
         });
     }
 

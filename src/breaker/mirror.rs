@@ -1,8 +1,11 @@
 //! What a glance at a breaker tells.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::state::{Circuit, Opens, Ticket};
+use super::{
+    state::{Circuit, Opens, Ticket},
+    tally::nanoseconds,
+};
 use crate::sync::{AtomicU64, Ordering};
 
 /// What can be known of the circuit without its lock.
@@ -41,7 +44,7 @@ impl Mirror {
         match self.opens.load(Ordering::Relaxed) {
             OPEN => true,
             SHUT => false,
-            at => self.nanoseconds(now()) >= at,
+            at => nanoseconds(self.origin, now()) >= at,
         }
     }
 
@@ -59,17 +62,11 @@ impl Mirror {
     fn write(&self, circuit: &Circuit, steady: u64) {
         let opens = match circuit.opens() {
             Opens::Now => OPEN,
-            Opens::At(at) => self.nanoseconds(at),
+            Opens::At(at) => nanoseconds(self.origin, at).min(SHUT - 1),
             Opens::Never => SHUT,
         };
         put(&self.steady, steady);
         put(&self.opens, opens);
-    }
-
-    /// 584 years fit.
-    fn nanoseconds(&self, at: Instant) -> u64 {
-        let since: Duration = at.saturating_duration_since(self.origin);
-        u64::try_from(since.as_nanos()).unwrap_or(SHUT - 1)
     }
 }
 

@@ -135,6 +135,7 @@ mod mirror;
 mod ramp;
 mod service;
 mod state;
+mod tally;
 mod watch;
 mod weight;
 

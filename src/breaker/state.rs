@@ -96,6 +96,8 @@ pub struct Ticket {
     kind: Kind,
     /// In nanoseconds, of which 584 years fit; [`UNTOLD`] until it is said.
     took: u64,
+    /// When the head of the answer came, in the time of the [`Tally`](super::tally::Tally); as above.
+    pub(super) answered: u64,
 }
 
 const UNTOLD: u64 = u64::MAX;
@@ -113,9 +115,20 @@ impl Ticket {
         (self.took != UNTOLD).then_some(Duration::from_nanos(self.took))
     }
 
+    /// The generation of a call that was no probe, if it succeeded.
+    pub(super) fn succeeded(&self, verdict: Verdict) -> Option<u64> {
+        let is_call = matches!(self.kind, Kind::Call);
+        (is_call && Weight::of(verdict) == Weight::Success).then_some(self.generation)
+    }
+
     /// A ticket for a call in a generation that [`Circuit::steady`] gave.
     pub(super) fn steady(generation: u64) -> Option<Self> {
-        (generation != 0).then_some(Self { generation, kind: Kind::Call, took: UNTOLD })
+        (generation != 0).then_some(Self {
+            generation,
+            kind: Kind::Call,
+            took: UNTOLD,
+            answered: UNTOLD,
+        })
     }
 }
 
@@ -351,6 +364,26 @@ impl Circuit {
         }
     }
 
+    /// The generation in which the successes of calls change nothing but their count, and until
+    /// when they belong where they would be counted now; if it is in such a one.
+    ///
+    /// While fewer calls have failed than open it with the least number of calls that counts, none
+    /// of any number of successes is the one that opens it.
+    pub(super) fn unmoved(&self) -> Option<Unmoved> {
+        let is_closed = matches!(self.phase, Phase::Closed { ramp: None });
+        let least = u64::from(self.rules.minimum_calls) * u64::from(self.rules.failure_percent);
+        (is_closed && self.rules.slow.is_none() && u64::from(self.window.failures()) * 100 < least)
+            .then(|| Unmoved { generation: self.generation, until: self.window.ends() })
+    }
+
+    /// Counts calls that succeeded while it was [`unmoved`](Self::unmoved).
+    pub(super) fn add_successes(&mut self, successes: u32) {
+        if successes > 0 {
+            self.streak = 0;
+            self.window.add_successes(successes);
+        }
+    }
+
     /// When it is worth while to ask: none is now, an instant far ahead is never.
     pub(super) fn opens(&self) -> Opens {
         match &self.phase {
@@ -390,7 +423,7 @@ impl Circuit {
     }
 
     const fn ticket(&self, kind: Kind) -> Ticket {
-        Ticket { generation: self.generation, kind, took: UNTOLD }
+        Ticket { generation: self.generation, kind, took: UNTOLD, answered: UNTOLD }
     }
 
     /// Counts a call that a closed circuit admitted, and opens it where that is one too many.
@@ -471,6 +504,13 @@ impl Circuit {
 fn reaches(counts: Counts, minimum: u32, percent: u32) -> bool {
     counts.calls >= minimum
         && u64::from(counts.failures) * 100 >= u64::from(counts.calls) * u64::from(percent)
+}
+
+/// For how long successes change nothing but a count.
+pub(super) struct Unmoved {
+    pub(super) generation: u64,
+    /// Never, if none.
+    pub(super) until: Option<Instant>,
 }
 
 /// When a circuit is worth asking.

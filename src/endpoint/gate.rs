@@ -37,8 +37,14 @@ pub trait Gate {
         let _ = (ticket, began, now);
     }
 
-    /// The call is over, with this verdict.
-    fn settle(&self, ticket: Self::Ticket, verdict: Verdict, began: Instant, now: Instant);
+    /// The call is over, with this verdict. `now` reads the clock, for whom it matters.
+    fn settle(
+        &self,
+        ticket: Self::Ticket,
+        verdict: Verdict,
+        began: Instant,
+        now: impl FnOnce() -> Instant,
+    );
 
     /// An active check found the endpoint healthy: what is closed to it may try sooner. It
     /// never lets everybody through by itself.
@@ -114,7 +120,7 @@ impl Gate for Open {
 
     fn admit_anyway(&self, _: Instant) {}
 
-    fn settle(&self, (): (), _: Verdict, _: Instant, _: Instant) {}
+    fn settle(&self, (): (), _: Verdict, _: Instant, _: impl FnOnce() -> Instant) {}
 
     fn found_healthy(&self, _: Instant) {}
 }

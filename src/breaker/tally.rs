@@ -1,0 +1,89 @@
+//! Successes that wait to be counted.
+
+use std::time::Instant;
+
+use super::state::{Circuit, Unmoved};
+use crate::sync::{AtomicU64, Ordering};
+
+/// How many calls a circuit has seen succeed and has not counted yet, since that would change
+/// nothing else: of a closed breaker almost every outcome is one, and none of those takes the lock.
+/// They count as of when their heads came, which was read off the clock already.
+///
+/// It is open for one generation and one bucket of the window at a time, so what is taken out is
+/// counted where it would have been. Whoever takes the lock closes it first, and what comes until it
+/// is open again comes to the lock as well: behind the lock no success is ever missing.
+///
+/// All accesses are relaxed: the word is generation and count in one, and what is read beside it
+/// stands for itself. A reader who sees an old end takes the lock, or is one whose call ended before
+/// that end; and where a bucket began meanwhile, an instant before it counts as its begin
+/// ([`Window`](crate::algo::window::Window)).
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// The generation's lower half, which is [`CLOSED`] for none, and the count.
+    word: AtomicU64,
+    /// When the bucket is over, in nanoseconds after the origin.
+    ends: AtomicU64,
+    origin: Instant,
+}
+
+const CLOSED: u32 = 0;
+
+impl Tally {
+    pub(super) fn new(circuit: &Circuit, origin: Instant) -> Self {
+        let tally = Self { word: AtomicU64::new(0), ends: AtomicU64::new(0), origin };
+        tally.open(circuit);
+        tally
+    }
+
+    /// An instant in its time.
+    #[inline]
+    pub(super) fn time(&self, at: Instant) -> u64 {
+        nanoseconds(self.origin, at)
+    }
+
+    /// Counts a call of this generation that was answered then and has ended well, unless the lock
+    /// has to be taken for it.
+    #[inline]
+    pub(super) fn count(&self, generation: u64, answered: u64) -> bool {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        if answered >= self.ends.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Full at four billion.
+        while half(seen) != CLOSED && half(seen) == generation as u32 && seen as u32 != u32::MAX {
+            let next = seen + 1;
+            match self.word.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(newer) => seen = newer,
+            }
+        }
+        false
+    }
+
+    /// Closes it. What was in it is the circuit's.
+    pub(super) fn close(&self, circuit: &mut Circuit) {
+        if half(self.word.load(Ordering::Relaxed)) != CLOSED {
+            circuit.add_successes(self.word.swap(0, Ordering::Relaxed) as u32);
+        }
+    }
+
+    /// Opens it, if the circuit is one that can wait for successes.
+    pub(super) fn open(&self, circuit: &Circuit) {
+        let Some(Unmoved { generation, until }) = circuit.unmoved() else { return };
+        let ends = until.map_or(u64::MAX, |until| self.time(until));
+        self.ends.store(ends, Ordering::Relaxed);
+        self.word.store(generation << 32, Ordering::Relaxed);
+    }
+}
+
+const fn half(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+/// 584 years fit.
+#[inline]
+pub(super) fn nanoseconds(origin: Instant, at: Instant) -> u64 {
+    let since = at.saturating_duration_since(origin);
+    since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
+}
