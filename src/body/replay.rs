@@ -1,6 +1,7 @@
 //! A request's body that can be sent again.
 
 use std::{
+    any::Any,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -149,31 +150,31 @@ where
     B::Error: Into<BoxError>,
 {
     /// Keeps the body for further attempts, up to `cap` bytes of it, and becomes the first that
-    /// sends it. One that is kept already, from its beginning, stays as it is; one that can be
-    /// taken `whole` is not polled.
+    /// sends it. One that is kept already, from its beginning, stays as it is, and so does one that
+    /// is `whole`.
     #[inline]
     pub(crate) fn keep(
         &mut self,
         cap: usize,
-        whole: impl FnOnce(&mut B) -> Option<Bytes>,
+        whole: impl FnOnce(&B) -> Option<Bytes>,
     ) -> ReplaySource<B> {
-        let source = match &mut self.reader {
+        match &self.reader {
             Reader::Once(body) => match whole(body) {
                 Some(bytes) => ReplaySource { kept: Kept::Whole(bytes) },
                 None => self.record(cap),
             },
             Reader::Kept { kept, at: _ } => ReplaySource { kept: kept.clone() },
-        };
-        *self = source.first();
-        source
+        }
     }
 
     fn record(&mut self, cap: usize) -> ReplaySource<B> {
         let nothing = Reader::Kept { kept: Kept::Whole(Bytes::new()), at: 0 };
-        match std::mem::replace(&mut self.reader, nothing) {
+        let source = match std::mem::replace(&mut self.reader, nothing) {
             Reader::Once(body) => ReplaySource::new(body, cap),
             Reader::Kept { kept, at: _ } => ReplaySource { kept },
-        }
+        };
+        *self = source.first();
+        source
     }
 }
 
@@ -372,7 +373,11 @@ where
     fn from(mut body: ReplayBody<B>) -> Self {
         match &mut body.reader {
             Reader::Kept { kept: Kept::Whole(bytes), .. } => Self::full(std::mem::take(bytes)),
-            Reader::Once(_) | Reader::Kept { kept: Kept::Tee(_), .. } => Self::new(body),
+            Reader::Once(own) => match (own as &mut dyn Any).downcast_mut::<Self>() {
+                Some(own) => std::mem::take(own),
+                None => Self::new(body),
+            },
+            Reader::Kept { kept: Kept::Tee(_), .. } => Self::new(body),
         }
     }
 }

@@ -105,9 +105,13 @@ impl Body {
 
     /// All of it, if it is in memory, without trailers, and no longer than `cap` bytes.
     #[inline]
-    pub(crate) fn take_whole_up_to(&mut self, cap: usize) -> Option<Bytes> {
-        let fits = self.as_bytes().is_some_and(|bytes| bytes.len() <= cap);
-        if fits { self.take_whole() } else { None }
+    pub(crate) fn whole_up_to(&self, cap: usize) -> Option<Bytes> {
+        match &self.shape {
+            Shape::Empty => Some(Bytes::new()),
+            Shape::Full(bytes) if bytes.len() <= cap => Some(bytes.clone()),
+            // Trailers would be lost, and a stream is not whole.
+            Shape::Full(_) | Shape::Trailed(_) | Shape::Stream(_) => None,
+        }
     }
 
     /// Reads the body to its end. Trailers are dropped.

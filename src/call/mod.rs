@@ -15,6 +15,7 @@
 
 mod carrier;
 mod carry;
+mod head;
 mod history;
 mod replay;
 mod trail;

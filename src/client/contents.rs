@@ -82,7 +82,7 @@ impl<F> Contents<F> {
     #[inline]
     pub(super) fn keep(mut self: Pin<&mut Self>, cap: usize) {
         let kept = HttpReplayer::of(self.as_mut().request_mut(), |body| {
-            body.keep(cap, |body| body.take_whole_up_to(cap))
+            body.keep(cap, |body| body.whole_up_to(cap))
         });
         *self.project().kept = Some(kept);
     }
