@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -130,16 +130,18 @@ impl<B: Body, G: Settle> Body for Guarded<B, G> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
-        let ended = match &frame {
-            Some(Ok(_)) => this.body.is_end_stream(),
-            Some(Err(_)) | None => true,
+        // Looked at where it is: it is large.
+        let polled = this.body.as_mut().poll_frame(cx);
+        let ended = match &polled {
+            Poll::Pending => false,
+            Poll::Ready(Some(Ok(_))) => this.body.is_end_stream(),
+            Poll::Ready(Some(Err(_)) | None) => true,
         };
         if ended {
-            let broken = matches!(frame, Some(Err(_)));
+            let broken = matches!(polled, Poll::Ready(Some(Err(_))));
             finish(this.open, this.guard, broken);
         }
-        Poll::Ready(frame)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -110,9 +110,10 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> CallFuture<T, Cl> {
         }
         // Where two race, either may be gone when a third is to be made.
         let replayer = shared.hedge.as_ref().and_then(|_| parcel.take_kept());
+        let stage = Stage::attempt(parcel, &shared);
         Self {
             retrying: Ongoing::new(terms, replayer, Some(bounds.expires())),
-            stage: Stage::attempt(parcel, &shared),
+            stage,
             bounds,
             late: None,
             watched,
@@ -291,11 +292,17 @@ where
         let Self { shared, stage, retrying, bounds, .. } = self;
         retrying.note_success(&shared.retry);
         let mut parcel = stage.take_parcel();
-        let response = parcel.attempt.as_mut().take_response();
-        let guard = (parcel, shared.retry.deposit());
+        let (asked, deposit) = (retrying.asked(), shared.retry.deposit());
         let classifier = &shared.attempts.shared().classifier;
-        let response = classifier.guard(retrying.asked(), response, head, guard);
-        Http::limit(response, bounds.of_body())
+        Http::limit(
+            classifier.guard(
+                asked,
+                parcel.attempt.as_mut().take_response(),
+                head,
+                (parcel, deposit),
+            ),
+            bounds.of_body(),
+        )
     }
 
     /// The deadline, of a call that waits.

@@ -29,9 +29,8 @@ impl<T: Exchange> Parcel<T> {
             take_words(call.request.extensions_mut(), &mut call.words);
         }
         let Call { request, words } = call;
-        let (head, body) = request.into_parts();
-        let body = ReplayBody::once(body.into());
-        Self::packed(Call { words, request: Request::from_parts(head, body) })
+        let request = request.map(|body| ReplayBody::once(body.into()));
+        Self::packed(Call { words, request })
     }
 
     // Always: one move less.

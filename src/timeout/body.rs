@@ -51,12 +51,9 @@ impl<B> Bounded<Response<B>> for Http {
     type Limited = Response<BoundedBody<B>>;
 
     fn limit(response: Response<B>, limit: Limit) -> Self::Limited {
-        response.map(|body| BoundedBody {
-            body: Some(body),
-            sleep: None,
-            expires: limit.deadline(),
-            limit,
-        })
+        let (parts, body) = response.into_parts();
+        let body = BoundedBody { body: Some(body), sleep: None, expires: limit.deadline(), limit };
+        Response::from_parts(parts, body)
     }
 }
 
