@@ -159,7 +159,8 @@ impl<T: Exchange, Cl: Classify<Response<Body>>> Roof<T, Cl> {
         let begun = if bounds.is_open() {
             // The key above retry and hedge: every attempt of a call carries the same, or the
             // service could not tell a repetition from a second call.
-            shared.idempotency.as_ref().map_or(Ok(()), |config| see_to_key(config, &mut call))
+            let now = || bounds.began();
+            shared.idempotency.as_ref().map_or(Ok(()), |config| see_to_key(config, &mut call, now))
         } else {
             Err(Elapsed::not_begun(Which::Total).into())
         };

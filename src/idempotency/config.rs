@@ -1,6 +1,6 @@
 //! Which calls get a key, and what it looks like.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, time::Instant};
 
 use http::{HeaderName, HeaderValue, Method};
 
@@ -128,9 +128,9 @@ impl IdempotencyConfig {
         self.methods.contains(method)
     }
 
-    pub(super) fn mint(&self) -> Result<HeaderValue, InvalidKey> {
+    pub(super) fn mint(&self, now: impl FnOnce() -> Instant) -> Result<HeaderValue, InvalidKey> {
         match &self.generator {
-            Generator::Uuid(entropy) => Ok(key::minted(entropy, self.quoting)),
+            Generator::Uuid(entropy) => Ok(key::minted(entropy, now(), self.quoting)),
             Generator::Custom(generate) => generate(&mut |key| key::wire(key, self.quoting)),
         }
     }

@@ -1,5 +1,7 @@
 //! How a key is written on the wire.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::HeaderValue;
 
@@ -15,8 +17,8 @@ pub const MAX_KEY: usize = 255;
 /// Its one allocation holds text and reference count together (`Bytes::from_owner`), so the
 /// copies of the headers that attempts carry share it. A value made from a slice would
 /// allocate once more when it is first copied.
-pub(super) fn minted(entropy: &Entropy, quoting: Quoting) -> HeaderValue {
-    let text = Bytes::from_owner(quoted(entropy));
+pub(super) fn minted(entropy: &Entropy, now: Instant, quoting: Quoting) -> HeaderValue {
+    let text = Bytes::from_owner(quoted(entropy, now));
     let value = match quoting {
         Quoting::Quoted => HeaderValue::from_maybe_shared(text),
         Quoting::Bare => HeaderValue::from_maybe_shared(text.slice(1..=uuid::TEXT)),
@@ -26,9 +28,9 @@ pub(super) fn minted(entropy: &Entropy, quoting: Quoting) -> HeaderValue {
 
 // Never: written as a whole, and then moved to where it stays as one.
 #[inline(never)]
-fn quoted(entropy: &Entropy) -> [u8; uuid::TEXT + 2] {
+fn quoted(entropy: &Entropy, now: Instant) -> [u8; uuid::TEXT + 2] {
     let mut text = [b'"'; uuid::TEXT + 2];
-    text[1..=uuid::TEXT].copy_from_slice(&uuid::new(entropy));
+    text[1..=uuid::TEXT].copy_from_slice(&uuid::new(entropy, now));
     text
 }
 
@@ -119,9 +121,9 @@ mod tests {
 
     #[test]
     fn a_minted_key_is_a_uuid_in_either_form() {
-        let (a, b) = (Entropy::seeded(1), Entropy::seeded(1));
-        let quoted = minted(&a, Quoting::Quoted);
-        let bare = minted(&b, Quoting::Bare);
+        let (a, b, now) = (Entropy::seeded(1), Entropy::seeded(1), crate::time::now());
+        let quoted = minted(&a, now, Quoting::Quoted);
+        let bare = minted(&b, now, Quoting::Bare);
         let bare = bare.to_str().expect("it is ASCII");
         assert_eq!(bare.len(), uuid::TEXT);
         assert_eq!(quoted, format!("\"{bare}\""));

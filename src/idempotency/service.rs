@@ -3,6 +3,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use tower_service::Service;
@@ -11,6 +12,7 @@ use super::{BelowRetry, IdempotencyConfig, KeyedFuture, key::holds_key};
 use crate::{
     call::{Carrier, HttpHead},
     error::BoxError,
+    time::now,
 };
 
 /// The service of [`IdempotencyLayer`](super::IdempotencyLayer).
@@ -42,7 +44,7 @@ where
     }
 
     fn call(&mut self, mut call: C) -> Self::Future {
-        match self.config.as_ref().map_or(Ok(()), |config| see_to_key(config, &mut call)) {
+        match self.config.as_ref().map_or(Ok(()), |config| see_to_key(config, &mut call, now)) {
             Ok(()) => KeyedFuture::called(self.inner.call(call)),
             Err(error) => KeyedFuture::failed(error),
         }
@@ -50,19 +52,27 @@ where
 }
 
 /// Gives a call its key, unless it brought one or needs none, and remembers that it has one.
-pub(crate) fn see_to_key<C>(config: &IdempotencyConfig, call: &mut C) -> Result<(), BoxError>
+pub(crate) fn see_to_key<C>(
+    config: &IdempotencyConfig,
+    call: &mut C,
+    now: impl FnOnce() -> Instant,
+) -> Result<(), BoxError>
 where
     C: Carrier,
     C::Request: HttpHead,
 {
-    if key(config, call)? {
+    if key(config, call, now)? {
         call.words_mut().keyed = true;
     }
     Ok(())
 }
 
 /// Whether a call has a key, which it is given where it is to have one.
-fn key<C>(config: &IdempotencyConfig, call: &mut C) -> Result<bool, BoxError>
+fn key<C>(
+    config: &IdempotencyConfig,
+    call: &mut C,
+    now: impl FnOnce() -> Instant,
+) -> Result<bool, BoxError>
 where
     C: Carrier,
     C::Request: HttpHead,
@@ -83,7 +93,7 @@ where
     if call.words().is_some_and(|words| words.attempt > 0) {
         return Err(BelowRetry::new().into());
     }
-    let key = config.mint()?;
+    let key = config.mint(now)?;
     call.request_mut().headers_mut().insert(config.name(), key);
     Ok(true)
 }

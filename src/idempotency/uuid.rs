@@ -1,23 +1,17 @@
 //! UUID version 7, in its text form.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use crate::{algo::hex, entropy::Entropy};
+use crate::{algo::hex, entropy::Entropy, time::unix_ms_at};
 
 /// How long a UUID's text is.
 pub(super) const TEXT: usize = 36;
 
 /// A new one. Under an explicit seed it repeats, so its time does not follow the clock: it is
 /// that of 1970, and nobody takes such a key for a real one.
-pub(super) fn new(entropy: &Entropy) -> [u8; TEXT] {
-    let millis = if entropy.is_seeded() { 0 } else { unix_millis(crate::time::wall()) };
+pub(super) fn new(entropy: &Entropy, now: Instant) -> [u8; TEXT] {
+    let millis = if entropy.is_seeded() { 0 } else { unix_ms_at(now) };
     text(v7(millis, entropy.unique()))
-}
-
-/// A clock that stands before 1970 gives 0: the random bits alone keep keys apart.
-fn unix_millis(wall: SystemTime) -> u64 {
-    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// RFC 9562, section 5.7: 48 bits of unix time in milliseconds, the version, 12 random bits,
@@ -34,20 +28,23 @@ fn v7(millis: u64, random: [u8; 10]) -> [u8; 16] {
 
 /// RFC 9562, section 4: lower-case hex digits in groups of 8, 4, 4, 4 and 12.
 fn text(id: [u8; 16]) -> [u8; TEXT] {
+    let digits = hex::digits(id);
+    let digits = digits.as_flattened();
     let mut text = [b'-'; TEXT];
-    hex::write(&id[..4], &mut text[..8]);
-    hex::write(&id[4..6], &mut text[9..13]);
-    hex::write(&id[6..8], &mut text[14..18]);
-    hex::write(&id[8..10], &mut text[19..23]);
-    hex::write(&id[10..], &mut text[24..]);
+    text[..8].copy_from_slice(&digits[..8]);
+    text[9..13].copy_from_slice(&digits[8..12]);
+    text[14..18].copy_from_slice(&digits[12..16]);
+    text[19..23].copy_from_slice(&digits[16..20]);
+    text[24..].copy_from_slice(&digits[20..]);
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::SystemTime;
 
     use super::*;
+    use crate::time::{now, wall};
 
     /// RFC 9562, appendix A.6.
     #[test]
@@ -64,28 +61,24 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_1970_is_survived() {
-        assert_eq!(unix_millis(UNIX_EPOCH - Duration::from_secs(1)), 0);
-        assert_eq!(unix_millis(UNIX_EPOCH + Duration::from_micros(1_999)), 1);
-    }
-
-    #[test]
     fn only_a_seed_makes_ids_repeat() {
         let seeded = || {
             let entropy = Entropy::seeded(7);
-            [new(&entropy), new(&entropy)]
+            [new(&entropy, now()), new(&entropy, now())]
         };
         assert_eq!(seeded(), seeded());
         assert_ne!(seeded()[0], seeded()[1]);
         assert!(seeded()[0].starts_with(b"00000000-0000-7"));
 
-        let before = unix_millis(crate::time::wall());
-        let id = new(&Entropy::system());
-        let after = unix_millis(crate::time::wall());
+        let unix =
+            || wall().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_millis();
+        let before = unix();
+        let id = new(&Entropy::system(), now());
+        let after = unix();
         let digits: Vec<u8> = id.into_iter().filter(|&byte| byte != b'-').take(12).collect();
         let digits = std::str::from_utf8(&digits).expect("hex digits are ASCII");
-        let stamped = u64::from_str_radix(digits, 16).expect("they are hex digits");
+        let stamped = u128::from_str_radix(digits, 16).expect("they are hex digits");
         assert!((before..=after).contains(&stamped), "{before} <= {stamped} <= {after}");
-        assert_ne!(id, new(&Entropy::system()));
+        assert_ne!(id, new(&Entropy::system(), now()));
     }
 }

@@ -6,7 +6,10 @@
 mod idle;
 mod sleep;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant, SystemTime},
+};
 
 pub(crate) use sleep::Sleep;
 
@@ -23,9 +26,36 @@ pub(crate) fn after(at: Instant, span: Duration) -> Instant {
 /// Thirty years, as long as tokio's own timers can wait.
 const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// The time of day, for dates on the wire and the time part of a UUID. Never for a duration.
+/// The time of day, for dates on the wire. Never for a duration.
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+thread_local! {
+    /// When this thread looked at the time of day last, and how many nanoseconds after 1970 it was
+    /// then, which fit until 2554.
+    static LOOKED: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+}
+
+/// The time of day in milliseconds after 1970, as of `now`, for the time part of a UUID.
+///
+/// To read a clock is dear beside what else a key costs, and `now` was read for something else: so
+/// a thread looks at the time of day once a second, and follows the other clock in between. Who
+/// sets the time of day is followed after that second. A time before 1970 is 1970.
+pub(crate) fn unix_ms_at(now: Instant) -> u64 {
+    const MILLISECOND: u64 = 1_000_000;
+    if let Some((looked, unix)) = LOOKED.get() {
+        match now.checked_duration_since(looked) {
+            Some(since) if since.as_secs() == 0 => {
+                return unix.saturating_add(u64::from(since.subsec_nanos())) / MILLISECOND;
+            }
+            _ => {}
+        }
+    }
+    let unix = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let unix = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
+    LOOKED.set(Some((now, unix)));
+    unix / MILLISECOND
 }
 
 /// A span as whole milliseconds, which is how snapshots tell it.
@@ -61,6 +91,26 @@ pub(crate) fn unix_millis<S: serde::Serializer>(at: &SystemTime, to: S) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_day_is_followed_and_looked_at_again_after_a_second() {
+        let ms = Duration::from_millis(1);
+        // The thread looked when the one clock stood here and the other there.
+        let (looked, old) = (now(), 7_000_400_000);
+        LOOKED.set(Some((looked, old)));
+        assert_eq!(unix_ms_at(looked), 7000);
+        assert_eq!(unix_ms_at(looked + Duration::from_micros(600)), 7001);
+        assert_eq!(unix_ms_at(looked + 999 * ms), 7999);
+        let day =
+            || wall().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_millis();
+        for at in [looked + 1000 * ms, looked - ms] {
+            LOOKED.set(Some((looked, old)));
+            let before = day();
+            let found = unix_ms_at(at);
+            assert!((before..=day()).contains(&u128::from(found)));
+            assert_eq!(unix_ms_at(at + ms), found + 1);
+        }
+    }
 
     #[test]
     fn what_is_too_late_to_be_told_never_comes() {

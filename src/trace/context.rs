@@ -51,26 +51,26 @@ pub fn extract(headers: &HeaderMap) -> Option<TraceParent> {
 /// The span id of `parent` is the one that the receiver will see as its parent. A context with
 /// an id of zero, which the standard forbids, is not written.
 pub fn inject(parent: &TraceParent, headers: &mut HeaderMap) {
-    put(parent.trace_id, parent.span_id, parent.flags, parent.state.clone(), headers);
+    let TraceParent { trace_id, span_id, flags, state } = parent;
+    put((*trace_id, *span_id, *flags), state.as_ref(), headers);
 }
 
 /// [`inject`], in parts.
+// Always: on the way of every call that belongs to a trace.
+#[inline(always)]
 pub(super) fn put(
-    trace_id: u128,
-    span_id: u64,
-    flags: u8,
-    state: Option<HeaderValue>,
+    (trace_id, span_id, flags): (u128, u64, u8),
+    state: Option<&HeaderValue>,
     headers: &mut HeaderMap,
 ) {
     if trace_id == 0 || span_id == 0 {
         return;
     }
     let value = HeaderValue::from_maybe_shared(Bytes::from(written(trace_id, span_id, flags)));
-    let value = value.expect("hexadecimal digits and dashes are visible");
-    headers.insert(TRACEPARENT, value);
+    headers.insert(TRACEPARENT, value.expect("hexadecimal digits and dashes are visible"));
     // The state of another trace must not travel with this one.
     match state {
-        Some(state) => drop(headers.insert(&TRACESTATE, state)),
+        Some(state) => drop(headers.insert(&TRACESTATE, state.clone())),
         None if holds(headers, &TRACESTATE) => drop(headers.remove(&TRACESTATE)),
         None => {}
     }
@@ -89,8 +89,8 @@ fn holds(headers: &HeaderMap, name: &HeaderName) -> bool {
 fn written(trace_id: u128, span_id: u64, flags: u8) -> Box<[u8]> {
     let mut text: Box<[u8; LENGTH]> =
         Box::new(*b"00-................................-................-00");
-    hex::write(&trace_id.to_be_bytes(), &mut text[3..35]);
-    hex::write(&span_id.to_be_bytes(), &mut text[36..52]);
+    text[3..35].copy_from_slice(hex::digits(trace_id.to_be_bytes()).as_flattened());
+    text[36..52].copy_from_slice(hex::digits(span_id.to_be_bytes()).as_flattened());
     hex::write(&[flags & KNOWN_FLAGS], &mut text[53..]);
     text
 }

@@ -24,17 +24,20 @@ where
 {
     let came_in = call.words().and_then(|words| words.trace.as_ref());
     adopt(span, came_in);
-    let continued = || came_in.map(|came_in| continued(came_in, entropy));
-    let Some(own) = bridge::current(span, came_in).or_else(continued) else { return };
-    let headers = call.request_mut().headers_mut();
-    context::put(own.trace_id, own.span_id, own.flags, own.state, headers);
+    if let Some(own) = bridge::current(span, came_in) {
+        return context::inject(&own, call.request_mut().headers_mut());
+    }
+    // The same trace under a span of our own, since every request has its own.
+    let Some(came_in) = came_in else { return };
+    let ids = (came_in.trace_id, minted(entropy), came_in.flags);
+    // Where it is, and looked at there: of most it is none, which is large to move.
+    let state = came_in.state.clone();
+    context::put(ids, state.as_ref(), call.request_mut().headers_mut());
 }
 
-/// The same trace under a span of our own, since every request has its own.
-fn continued(came_in: &TraceParent, entropy: &Entropy) -> TraceParent {
-    let id = u64::from_be_bytes(entropy.unique());
-    // Zero is forbidden, and as good as any other number where a random one is asked for.
-    TraceParent { span_id: id.max(1), ..came_in.clone() }
+/// Zero is forbidden, and as good as any other number where a random one is asked for.
+fn minted(entropy: &Entropy) -> u64 {
+    entropy.draw().max(1)
 }
 
 #[cfg(feature = "opentelemetry")]
