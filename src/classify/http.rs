@@ -67,7 +67,7 @@ impl HttpClassifier {
     #[must_use]
     pub fn verdict(&self, status: StatusCode, keyed: bool) -> Verdict {
         let (blame, sent, retry) = match status.as_u16() {
-            100..=399 => return Verdict::SUCCESS,
+            ..400 => return Verdict::SUCCESS,
             408 => (Blame::Endpoint, Sent::Maybe, Retry::IfSafe),
             409 if keyed => (Blame::Nobody, Sent::Processed, Retry::Always),
             421 | 425 => (Blame::Nobody, Sent::No, Retry::Always),
@@ -82,6 +82,22 @@ impl HttpClassifier {
     }
 }
 
+impl HttpClassifier {
+    /// The verdict on an answer that says no.
+    #[inline(never)]
+    fn refusal<B>(&self, asked: Asked, response: &Response<B>) -> Verdict {
+        let mut verdict = self.verdict(response.status(), asked.keyed);
+        // A retry beneath gave up on it. Layered retries must not multiply.
+        if response.extensions().get().is_some_and(Attempts::is_final) {
+            verdict.retry = Retry::Never;
+        }
+        let headers = response.headers();
+        let said = pushback(headers)
+            .or_else(|| retry_after(headers, crate::time::wall()).map(Pushback::After));
+        said.map_or(verdict, |said| verdict.with_pushback(said))
+    }
+}
+
 impl Default for HttpClassifier {
     fn default() -> Self {
         Self::new()
@@ -91,20 +107,14 @@ impl Default for HttpClassifier {
 impl<B: Body> Classify<Response<B>> for HttpClassifier {
     type Guarded<G: Settle> = Response<Guarded<B, G>>;
 
+    // The table's first line here as well, and what follows from the others apart: almost every
+    // answer says yes.
     #[inline]
     fn response(&self, asked: Asked, response: &Response<B>) -> Verdict {
-        let mut verdict = self.verdict(response.status(), asked.keyed);
-        if verdict.is_success() {
-            return verdict;
+        match response.status().as_u16() {
+            ..400 => Verdict::SUCCESS,
+            _ => self.refusal(asked, response),
         }
-        // A retry beneath gave up on it. Layered retries must not multiply.
-        if response.extensions().get().is_some_and(Attempts::is_final) {
-            verdict.retry = Retry::Never;
-        }
-        let headers = response.headers();
-        let said = pushback(headers)
-            .or_else(|| retry_after(headers, crate::time::wall()).map(Pushback::After));
-        said.map_or(verdict, |said| verdict.with_pushback(said))
     }
 
     fn status(&self, response: &Response<B>) -> Option<u16> {
