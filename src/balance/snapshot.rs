@@ -102,13 +102,14 @@ impl<S, G: Gate> Snapshot<S, G> {
         draw: impl Fn() -> u64,
     ) -> Choice<'_, S, G> {
         let members = &self.members;
-        let (usual, untried) = (recent.latency(), true);
+        let (usual, untried) = (recent.latency(), !wanted.tried.is_empty());
         let mut tier =
             Tier { members, wanted, recent, usual, refused, panic, untried, now, tick, draw };
-        let picked = self.pick(&tier).or_else(|| {
+        let mut picked = self.pick(&tier);
+        if picked.is_none() && tier.untried {
             tier.untried = false;
-            self.pick(&tier)
-        });
+            picked = self.pick(&tier);
+        }
         if let Some(at) = picked {
             return Choice::Node(&members[at].node);
         }
@@ -202,7 +203,8 @@ pub(super) struct Wanted<'a> {
     pub(super) words: Option<&'a Words>,
 }
 
-/// The endpoints that one attempt is picked from: first those that its call has not tried.
+/// The endpoints that one attempt is picked from: first those that its call has not tried, if it
+/// has tried any.
 struct Tier<'a, S, G, D> {
     members: &'a [Member<S, G>],
     wanted: Wanted<'a>,
