@@ -1,11 +1,11 @@
 //! The one door to chance.
 //!
-//! Jitter and picks draw from an [`Entropy`]: from a generator of the thread, which the
+//! Jitter, picks and span ids draw from an [`Entropy`]: from a generator of the thread, which the
 //! operating system seeded, or from an explicit seed in tests and simulations. Generators are
 //! forked, never cloned: a cloned one would give every call the same jitter
 //! (tower's `ExponentialBackoff` does, and its retries stay in step).
 //!
-//! What must never repeat (idempotency keys, trace ids) comes from the operating system itself:
+//! What must never repeat (idempotency keys) comes from the operating system itself:
 //! a generator that repeats its seed would make two calls one charge.
 
 use std::cell::{Cell, RefCell};
@@ -132,8 +132,7 @@ struct Pool {
 impl Pool {
     fn take<const N: usize>(&mut self) -> [u8; N] {
         if self.used + N > POOL_SIZE {
-            self.bytes = os_bytes();
-            self.used = 0;
+            self.refill();
         }
         let range = self.used..self.used + N;
         let mut taken = [0; N];
@@ -142,6 +141,12 @@ impl Pool {
         self.bytes[range].fill(0);
         self.used += N;
         taken
+    }
+
+    #[cold]
+    fn refill(&mut self) {
+        self.bytes = os_bytes();
+        self.used = 0;
     }
 }
 

@@ -1,6 +1,6 @@
 //! A call that was admitted, or not.
 
-use super::handle::Permit;
+use super::permit::Permit;
 use crate::endpoint::{AdmissionFuture, Refusal};
 
 /// The future of [`BreakerService`](super::BreakerService).

@@ -10,13 +10,14 @@ use super::{
     config::BreakerConfig,
     event::{Transition, Transitions},
     mirror::Mirror,
+    permit::Permit,
     state::{Circuit, State, Ticket},
     tally::Tally,
     watch::{Watch, Watchers},
 };
 use crate::{
     call::Asked,
-    classify::{Settle, Verdict},
+    classify::Verdict,
     endpoint::{Endpoint, Gate, GateStatus, Refusal},
     entropy::Entropy,
     event::{Event, Observer},
@@ -47,7 +48,7 @@ pub struct Breaker {
 struct Shared {
     /// What most calls read, on a cache line that outcomes don't write.
     mirror: Padded<Mirror>,
-    /// What outcomes write.
+    /// What successes write.
     tally: Padded<Tally>,
     circuit: Padded<Mutex<Guarded>>,
     /// Whether it matters how long calls take.
@@ -224,12 +225,8 @@ impl Breaker {
     }
 
     fn permit(&self, ticket: Ticket, asked: Asked, now: impl FnOnce() -> Instant) -> Permit {
-        Permit {
-            breaker: self.clone(),
-            ticket: Some(ticket),
-            deadline: asked.deadline,
-            began: self.shared.timed.then(now),
-        }
+        let began = self.shared.timed.then(now);
+        Permit::new(self.clone(), ticket, asked.deadline, began)
     }
 
     /// Takes a ticket back. Where a success changes nothing but a count, this is one atomic addition.
@@ -372,61 +369,6 @@ impl Gate for Breaker {
     }
 }
 
-/// The right to make one call, which takes the call's verdict back to the breaker that gave it.
-///
-/// Dropped without a verdict, it gives back what it holds: after the call's deadline as a
-/// failure (we cut it off), before that as nothing at all (the caller gave up).
-#[derive(Debug)]
-#[must_use = "the call is over when its permit is dropped"]
-pub struct Permit {
-    breaker: Breaker,
-    /// None once it is settled.
-    ticket: Option<Ticket>,
-    deadline: Option<Instant>,
-    /// None if nobody asks how long it takes.
-    began: Option<Instant>,
-}
-
-impl Permit {
-    fn give_back(&mut self, verdict: Verdict, now: Instant) {
-        self.say_what_it_took(now);
-        if let Some(mut ticket) = self.ticket.take() {
-            ticket.answered = self.breaker.shared.tally.time(now);
-            self.breaker.record(ticket, verdict, || now);
-        }
-    }
-}
-
-impl Permit {
-    fn say_what_it_took(&mut self, now: Instant) {
-        if let (Some(began), Some(ticket)) = (self.began, &mut self.ticket) {
-            ticket.took(now.saturating_duration_since(began));
-        }
-    }
-}
-
-impl Settle for Permit {
-    /// What takes long from here on may well be who reads it.
-    fn answered(&mut self, _: Verdict) {
-        if self.began.is_some() {
-            self.say_what_it_took(time::now());
-        }
-    }
-
-    fn settle(&mut self, verdict: Verdict) {
-        self.give_back(verdict, time::now());
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.ticket.is_some() {
-            let now = time::now();
-            self.give_back(Asked::dropped_at(self.deadline, now), now);
-        }
-    }
-}
-
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
     use std::time::Duration;
@@ -467,17 +409,16 @@ mod tests {
             let (mut now, mut under_way) = (now, Vec::new());
             for (millis, (verdict, times), one_in, force) in steps {
                 now += Duration::from_millis(millis);
-                match force {
-                    0 => {
-                        breaker.change(|circuit, _| (circuit.force_open(), circuit.release(now)));
-                        (circuit.force_open(), circuit.release(now));
+                let force = |circuit: &mut Circuit| {
+                    match force {
+                        0 => circuit.force_open(),
+                        1 => circuit.force_closed(),
+                        _ => {}
                     }
-                    1 => {
-                        breaker.change(|circuit, _| (circuit.force_closed(), circuit.release(now)));
-                        (circuit.force_closed(), circuit.release(now));
-                    }
-                    _ => {}
-                }
+                    circuit.release(now);
+                };
+                breaker.change(|circuit, _| force(circuit));
+                force(&mut circuit);
                 for _ in 0..times {
                     let own = Gate::admit(&breaker, now);
                     let other = circuit.admit(now, || draws.unit());
@@ -536,6 +477,7 @@ mod loom_tests {
     };
 
     use super::*;
+    use crate::classify::Settle;
 
     fn tripped(config: BreakerConfig) -> Breaker {
         let breaker = Breaker::new(config);
@@ -586,55 +528,6 @@ mod loom_tests {
             drop((own, others));
             let (state, idle) = (breaker.state(), State::HalfOpen { under_way: 0, succeeded: 0 });
             assert_eq!(state, idle);
-        });
-    }
-
-    #[test]
-    fn a_success_past_the_lock_ends_a_streak_or_comes_after_it() {
-        loom::model(|| {
-            let config = BreakerConfig::new().consecutive_failures(2).expect("two");
-            let breaker = Breaker::new(config);
-            let now = time::now();
-            let ask = || breaker.admit(now, Asked::default()).expect("closed");
-            let (mut first, mut second, mut good) = (ask(), ask(), ask());
-            first.settle(Verdict::TIMED_OUT);
-            let told = Arc::new(AtomicBool::new(false));
-            let telling = Arc::clone(&told);
-            let other = thread::spawn(move || {
-                good.settle(Verdict::SUCCESS);
-                telling.store(true, Ordering::Release);
-            });
-            let was_told = told.load(Ordering::Acquire);
-            second.settle(Verdict::TIMED_OUT);
-            other.join().expect("it only settles");
-            let is_closed = matches!(breaker.state(), State::Closed);
-            assert!(is_closed || !was_told, "of what came before, nothing is missing");
-            // Both are counted, in whichever order they came.
-            if is_closed {
-                ask().settle(Verdict::TIMED_OUT);
-                assert!(matches!(breaker.state(), State::Open { .. }));
-            }
-        });
-    }
-
-    #[test]
-    fn a_success_of_another_generation_is_not_counted() {
-        loom::model(|| {
-            let config = BreakerConfig::new().consecutive_failures(2).expect("two");
-            let breaker = Breaker::new(config);
-            let mut good = breaker.admit(time::now(), Asked::default()).expect("closed");
-            let forced = breaker.clone();
-            let other = thread::spawn(move || {
-                forced.force_closed();
-                forced.release();
-                let permit = forced.admit(time::now(), Asked::default());
-                permit.expect("closed").settle(Verdict::TIMED_OUT);
-                let permit = forced.admit(time::now(), Asked::default());
-                permit.expect("closed").settle(Verdict::TIMED_OUT);
-                assert!(matches!(forced.state(), State::Open { .. }));
-            });
-            good.settle(Verdict::SUCCESS);
-            other.join().expect("two failures of its own generation open it");
         });
     }
 

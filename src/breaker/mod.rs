@@ -132,6 +132,7 @@ mod future;
 mod handle;
 mod layer;
 mod mirror;
+mod permit;
 mod ramp;
 mod service;
 mod state;
@@ -144,8 +145,9 @@ pub use self::{
     error::InvalidBreaker,
     event::{Transition, Transitions},
     future::ResponseFuture,
-    handle::{Breaker, Permit},
+    handle::Breaker,
     layer::BreakerLayer,
+    permit::Permit,
     service::BreakerService,
     state::{Circuit, State, Ticket},
     watch::Watch,

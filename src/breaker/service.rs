@@ -4,10 +4,7 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::{
-    future::ResponseFuture,
-    handle::{Breaker, Permit},
-};
+use super::{future::ResponseFuture, handle::Breaker, permit::Permit};
 use crate::{call::Carrier, classify::Classify, error::BoxError, time};
 
 /// The service of [`BreakerLayer`](super::BreakerLayer).

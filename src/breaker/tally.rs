@@ -87,3 +87,69 @@ pub(super) fn nanoseconds(origin: Instant, at: Instant) -> u64 {
     let since = at.saturating_duration_since(origin);
     since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
 }
+
+/// `RUSTFLAGS="--cfg buttress_loom" cargo test --lib loom`: every order of a success that takes no
+/// lock and of what takes it.
+#[cfg(all(test, buttress_loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use loom::{sync::atomic::AtomicBool, thread};
+
+    use super::*;
+    use crate::{
+        breaker::{Breaker, BreakerConfig, State},
+        call::Asked,
+        classify::{Settle, Verdict},
+        time,
+    };
+
+    #[test]
+    fn a_success_past_the_lock_ends_a_streak_or_comes_after_it() {
+        loom::model(|| {
+            let config = BreakerConfig::new().consecutive_failures(2).expect("two");
+            let breaker = Breaker::new(config);
+            let now = time::now();
+            let ask = || breaker.admit(now, Asked::default()).expect("closed");
+            let (mut first, mut second, mut good) = (ask(), ask(), ask());
+            first.settle(Verdict::TIMED_OUT);
+            let told = Arc::new(AtomicBool::new(false));
+            let telling = Arc::clone(&told);
+            let other = thread::spawn(move || {
+                good.settle(Verdict::SUCCESS);
+                telling.store(true, Ordering::Release);
+            });
+            let was_told = told.load(Ordering::Acquire);
+            second.settle(Verdict::TIMED_OUT);
+            other.join().expect("it only settles");
+            let is_closed = matches!(breaker.state(), State::Closed);
+            assert!(is_closed || !was_told, "of what came before, nothing is missing");
+            // Both are counted, in whichever order they came.
+            if is_closed {
+                ask().settle(Verdict::TIMED_OUT);
+                assert!(matches!(breaker.state(), State::Open { .. }));
+            }
+        });
+    }
+
+    #[test]
+    fn a_success_of_another_generation_is_not_counted() {
+        loom::model(|| {
+            let config = BreakerConfig::new().consecutive_failures(2).expect("two");
+            let breaker = Breaker::new(config);
+            let mut good = breaker.admit(time::now(), Asked::default()).expect("closed");
+            let forced = breaker.clone();
+            let other = thread::spawn(move || {
+                forced.force_closed();
+                forced.release();
+                let permit = forced.admit(time::now(), Asked::default());
+                permit.expect("closed").settle(Verdict::TIMED_OUT);
+                let permit = forced.admit(time::now(), Asked::default());
+                permit.expect("closed").settle(Verdict::TIMED_OUT);
+                assert!(matches!(forced.state(), State::Open { .. }));
+            });
+            good.settle(Verdict::SUCCESS);
+            other.join().expect("two failures of its own generation open it");
+        });
+    }
+}

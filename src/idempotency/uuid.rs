@@ -17,13 +17,11 @@ pub(super) fn new(entropy: &Entropy, now: Instant) -> [u8; TEXT] {
 /// RFC 9562, section 5.7: 48 bits of unix time in milliseconds, the version, 12 random bits,
 /// the variant, 62 random bits. `rand_a` is random too (section 6.2 also allows a counter
 /// there): keys are compared for being equal, never sorted.
-fn v7(millis: u64, random: [u8; 10]) -> [u8; 16] {
-    let mut id = [0; 16];
-    id[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    id[6..].copy_from_slice(&random);
-    id[6] = 0x70 | (id[6] & 0x0f);
-    id[8] = 0x80 | (id[8] & 0x3f);
-    id
+fn v7(millis: u64, [a, b, random @ ..]: [u8; 10]) -> [u8; 16] {
+    let rand_a = u16::from_be_bytes([a, b]) & 0x0fff;
+    let high = millis << 16 | 0x7000 | u64::from(rand_a);
+    let low = 1 << 63 | u64::from_be_bytes(random) & (u64::MAX >> 2);
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }
 
 /// RFC 9562, section 4: lower-case hex digits in groups of 8, 4, 4, 4 and 12.
