@@ -446,6 +446,17 @@ mod tests {
         String::from_utf8(bytes.to_vec()).expect("text")
     }
 
+    #[test]
+    fn the_clients_own_body_is_itself_again_kept_or_not() {
+        let whole = || super::super::Body::full("whole");
+        let mut kept = ReplayBody::once(whole());
+        let source = kept.keep(5, |body| body.whole_up_to(5));
+        for body in [ReplayBody::once(whole()), kept, source.reader().expect("it is whole")] {
+            let body = super::super::Body::from(body);
+            assert_eq!(body.as_bytes(), Some(&b"whole"[..]), "not boxed");
+        }
+    }
+
     #[tokio::test]
     async fn bodies_in_memory_are_kept_whole() {
         let source = ReplaySource::new(Full::new(Bytes::from("hello")), 1024);

@@ -284,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn is_whole_up_to_a_cap_in_memory_and_without_trailers() {
+        let full = Body::full("four");
+        assert_eq!(full.whole_up_to(4).as_deref(), Some(&b"four"[..]));
+        assert_eq!(full.whole_up_to(3), None);
+        assert_eq!(Body::empty().whole_up_to(0), Some(Bytes::new()));
+        assert_eq!(Body::with_trailers("four", HeaderMap::new()).whole_up_to(4), None);
+        assert_eq!(full.as_bytes(), Some(&b"four"[..]), "it stays where it is");
+    }
+
+    #[test]
     fn a_body_of_our_own_is_not_boxed_again() {
         let body = Body::new(Body::full("hello"));
         assert_eq!(body.as_bytes(), Some(&b"hello"[..]));
