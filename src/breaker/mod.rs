@@ -84,7 +84,8 @@
 //! | dropped by us after the deadline | a failure |
 //!
 //! An outcome counts in the state that admitted its call, and not after it: a success from before
-//! it opened closes nothing, a failure from before it closed opens nothing.
+//! it opened closes nothing, a failure from before it closed opens nothing. In the window a
+//! success counts as of when the head of its answer came, a failure as of its end.
 //!
 //! Where [slow calls](BreakerConfig::slow_calls) count, they are a third cause beside the streak
 //! and the percentage, over the same window and the same minimum of calls: every call that counts
@@ -122,8 +123,10 @@
 //!
 //! # What it costs
 //!
-//! Closed, admission is one atomic load, and the outcome is one short lock around a few
-//! additions, whatever the window holds. Nothing is allocated. There is no background task.
+//! Closed, admission is one atomic load. A success is one atomic addition, as long as fewer calls
+//! of the window have failed than can open it (10 by default). Any other outcome, and each where
+//! slow calls count, is one short lock around a few additions, whatever the window holds. Nothing
+//! is allocated. There is no background task.
 
 mod config;
 mod error;

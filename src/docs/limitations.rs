@@ -71,9 +71,10 @@
 //!   half a minute and more, though he be well by then; so nobody is unless you ask for it.
 //!
 //! - **A thread keeps up to 32 idle timers** of the runtime in which it slept last, for the next
-//!   calls to take: to put one off takes no lock, and to make and drop one takes two. Until its instant an idle
-//!   timer may wake the task that had it last, for nothing; and under a paused clock that instant
-//!   is one to which the clock goes when there is nothing else to do.
+//!   calls to take: to take one takes no lock, and to make and drop one takes two. At the instant
+//!   for which it was set last, once, it wakes for nothing the task that has it by then or had it
+//!   last; and under a paused clock that instant is one to which the clock goes when there is
+//!   nothing else to do.
 //!
 //! # Not there yet
 //!
