@@ -96,6 +96,11 @@ impl Window {
         self.steps.ends
     }
 
+    /// How long a bucket is.
+    pub(crate) const fn width(&self) -> Duration {
+        self.steps.width
+    }
+
     /// What the window holds `now`.
     #[must_use]
     pub fn counts(&mut self, now: Instant) -> Counts {

@@ -128,7 +128,7 @@ pub struct ReplayBody<B> {
 
 #[derive(Debug)]
 enum Reader<B> {
-    /// The body of a request that is attempted once.
+    /// As it came: attempted once, or kept whole beside and attempted for the first time.
     Once(B),
     Kept {
         kept: Kept<B>,

@@ -229,7 +229,7 @@ impl Breaker {
         Permit::new(self.clone(), ticket, asked.deadline, began)
     }
 
-    /// Takes a ticket back. Where a success changes nothing but a count, this is one atomic addition.
+    /// Takes a ticket back. Where a success changes nothing but a count, this takes no lock.
     #[inline]
     fn record(&self, ticket: Ticket, verdict: Verdict, now: impl FnOnce() -> Instant) {
         let counts = |generation| self.shared.tally.count(generation, ticket.answered);
@@ -371,7 +371,7 @@ impl Gate for Breaker {
 
 #[cfg(all(test, not(buttress_loom)))]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::VecDeque, time::Duration};
 
     use proptest::prelude::*;
 
@@ -440,16 +440,41 @@ mod tests {
         }
     }
 
+    /// A call a second for two minutes, whose bodies take longer than the window. Then twenty calls
+    /// are refused, of fifty that it holds.
+    #[test]
+    fn long_bodies_do_not_hold_the_window_up() {
+        let breaker = Breaker::new(BreakerConfig::new());
+        let start = time::now();
+        let admit = || Gate::admit(&breaker, start).expect("it is closed");
+        let mut read = VecDeque::new();
+        let mut now = start;
+        for _ in 0..120 {
+            now += Duration::from_secs(1);
+            let mut ticket = admit();
+            Gate::answered(&breaker, &mut ticket, now, now);
+            read.push_back(ticket);
+            if read.len() > 40 {
+                let ticket = read.pop_front().expect("more than forty");
+                breaker.settle(ticket, Verdict::SUCCESS, now, || now);
+            }
+        }
+        let limited = Verdict::new(Blame::Service, Sent::No, Retry::Always);
+        (0..20).for_each(|_| breaker.settle(admit(), limited, now, || now));
+        assert_eq!(breaker.change(|circuit, _| circuit.state()), State::Closed);
+    }
+
     #[test]
     fn a_success_takes_no_lock_unless_it_may_change_more_than_a_count() {
         let breaker = Breaker::new(BreakerConfig::new());
         let now = time::now();
-        let ends_well = || {
+        let ends_well_of = |answered| {
             let ticket = Gate::admit(&breaker, now).expect("it is closed");
             ticket.succeeded(Verdict::SUCCESS).is_some_and(|generation| {
-                breaker.shared.tally.count(generation, breaker.shared.tally.time(now))
+                breaker.shared.tally.count(generation, breaker.shared.tally.time(answered))
             })
         };
+        let ends_well = || ends_well_of(now);
         let fails = || {
             let ticket = Gate::admit(&breaker, now).expect("it is closed");
             let limited = Verdict::new(Blame::Service, Sent::No, Retry::Always);
@@ -463,7 +488,14 @@ mod tests {
         breaker.force_closed();
         assert!(!ends_well(), "nothing is counted");
         breaker.release();
-        assert!(ends_well());
+        // The window is of 30 s, so each bucket is of 3. One has begun with the release.
+        let second = |second| now + Duration::from_secs(second);
+        assert!(ends_well_of(second(1)));
+        assert!(!ends_well_of(second(4)), "a head of the next bucket");
+        let ticket = Gate::admit(&breaker, now).expect("it is closed");
+        breaker.settle(ticket, Verdict::SUCCESS, now, || second(4));
+        assert!(ends_well_of(second(4)));
+        assert!(!ends_well_of(second(1)), "a head of the bucket before");
     }
 }
 

@@ -52,7 +52,7 @@ impl Mirror {
     pub(super) fn follow(&self, circuit: &Circuit) {
         let steady = circuit.steady();
         // Of a generation that is steady both words have been said already: nothing in it changes
-        // them, and almost every call ends in one.
+        // them, and almost every change is within one.
         if steady == 0 || steady != self.steady.load(Ordering::Relaxed) {
             self.write(circuit, steady);
         }

@@ -84,8 +84,9 @@
 //! | dropped by us after the deadline | a failure |
 //!
 //! An outcome counts in the state that admitted its call, and not after it: a success from before
-//! it opened closes nothing, a failure from before it closed opens nothing. In the window a
-//! success counts as of when the head of its answer came, a failure as of its end.
+//! it opened closes nothing, a failure from before it closed opens nothing. In the window it
+//! counts as of its end; a success whose end falls into the tenth of the window after the one of
+//! its head may still count in that.
 //!
 //! Where [slow calls](BreakerConfig::slow_calls) count, they are a third cause beside the streak
 //! and the percentage, over the same window and the same minimum of calls: every call that counts
@@ -123,10 +124,11 @@
 //!
 //! # What it costs
 //!
-//! Closed, admission is one atomic load. A success is one atomic addition, as long as fewer calls
-//! of the window have failed than can open it (10 by default). Any other outcome, and each where
-//! slow calls count, is one short lock around a few additions, whatever the window holds. Nothing
-//! is allocated. There is no background task.
+//! Closed, admission is one atomic load. A success is one atomic compare-and-swap, as long as fewer
+//! calls of the window have failed than can open it (10 by default). Any other outcome is one short
+//! lock around a few additions, whatever the window holds; so are the first success of each tenth of
+//! the window, those whose head came in a tenth before, and all in a ramp, as probes or where slow
+//! calls count. Nothing is allocated. There is no background task.
 
 mod config;
 mod error;

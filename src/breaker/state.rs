@@ -373,7 +373,13 @@ impl Circuit {
         let is_closed = matches!(self.phase, Phase::Closed { ramp: None });
         let least = u64::from(self.rules.minimum_calls) * u64::from(self.rules.failure_percent);
         (is_closed && self.rules.slow.is_none() && u64::from(self.window.failures()) * 100 < least)
-            .then(|| Unmoved { generation: self.generation, until: self.window.ends() })
+            .then(|| Some(Unmoved { generation: self.generation, until: self.window.ends()? }))
+            .flatten()
+    }
+
+    /// How long one bucket of its window is.
+    pub(super) const fn bucket(&self) -> Duration {
+        self.window.width()
     }
 
     /// Counts calls that succeeded while it was [`unmoved`](Self::unmoved).
@@ -509,8 +515,7 @@ fn reaches(counts: Counts, minimum: u32, percent: u32) -> bool {
 /// For how long successes change nothing but a count.
 pub(super) struct Unmoved {
     pub(super) generation: u64,
-    /// Never, if none.
-    pub(super) until: Option<Instant>,
+    pub(super) until: Instant,
 }
 
 /// When a circuit is worth asking.

@@ -7,22 +7,24 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// How many calls a circuit has seen succeed and has not counted yet, since that would change
 /// nothing else: of a closed breaker almost every outcome is one, and none of those takes the lock.
-/// They count as of when their heads came, which was read off the clock already.
 ///
-/// It is open for one generation and one bucket of the window at a time, so what is taken out is
-/// counted where it would have been. Whoever takes the lock closes it first, and what comes until it
-/// is open again comes to the lock as well: behind the lock no success is ever missing.
+/// It is open for one generation and one bucket of the window at a time, and counts in it the calls
+/// whose heads came in its time; when those ended would be another reading of the clock. A head from
+/// before, whose body took long, or from after it comes to the lock, and so the window slides on,
+/// however long the bodies are. Whoever takes the lock closes it first, and what comes until it is
+/// open again comes to the lock as well: behind the lock no success is ever missing.
 ///
-/// All accesses are relaxed: the word is generation and count in one, and what is read beside it
-/// stands for itself. A reader who sees an old end takes the lock, or is one whose call ended before
-/// that end; and where a bucket began meanwhile, an instant before it counts as its begin
-/// ([`Window`](crate::algo::window::Window)).
+/// All accesses are relaxed: the word is generation and count in one. What is read beside it may be
+/// of the bucket before or after: then the lock is taken without need, or a call that ended just as
+/// one bucket followed the other is counted in the other of the two.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// The generation's lower half, which is [`CLOSED`] for none, and the count.
     word: AtomicU64,
     /// When the bucket is over, in nanoseconds after the origin.
     ends: AtomicU64,
+    /// How long it is, in nanoseconds.
+    width: u64,
     origin: Instant,
 }
 
@@ -30,7 +32,8 @@ const CLOSED: u32 = 0;
 
 impl Tally {
     pub(super) fn new(circuit: &Circuit, origin: Instant) -> Self {
-        let tally = Self { word: AtomicU64::new(0), ends: AtomicU64::new(0), origin };
+        let width = u64::try_from(circuit.bucket().as_nanos()).unwrap_or(u64::MAX);
+        let tally = Self { word: AtomicU64::new(0), ends: AtomicU64::new(0), width, origin };
         tally.open(circuit);
         tally
     }
@@ -46,7 +49,9 @@ impl Tally {
     #[inline]
     pub(super) fn count(&self, generation: u64, answered: u64) -> bool {
         let mut seen = self.word.load(Ordering::Relaxed);
-        if answered >= self.ends.load(Ordering::Relaxed) {
+        // One comparison tells both: who is after the end is left with more than a width.
+        let left = self.ends.load(Ordering::Relaxed).wrapping_sub(1).wrapping_sub(answered);
+        if left >= self.width {
             return false;
         }
         // Full at four billion.
@@ -71,8 +76,7 @@ impl Tally {
     /// Opens it, if the circuit is one that can wait for successes.
     pub(super) fn open(&self, circuit: &Circuit) {
         let Some(Unmoved { generation, until }) = circuit.unmoved() else { return };
-        let ends = until.map_or(u64::MAX, |until| self.time(until));
-        self.ends.store(ends, Ordering::Relaxed);
+        self.ends.store(self.time(until), Ordering::Relaxed);
         self.word.store(generation << 32, Ordering::Relaxed);
     }
 }

@@ -37,11 +37,12 @@ thread_local! {
     static LOOKED: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
 }
 
-/// The time of day in milliseconds after 1970, as of `now`, for the time part of a UUID.
+/// The time of day in milliseconds after 1970 at about `now`, for the time part of a UUID.
 ///
 /// To read a clock is dear beside what else a key costs, and `now` was read for something else: so
-/// a thread looks at the time of day once a second, and follows the other clock in between. Who
-/// sets the time of day is followed after that second. A time before 1970 is 1970.
+/// a thread looks at the time of day once a second, and follows the other clock in between. It takes
+/// what it sees then for the time at `now`, so it is ahead by as long as `now` was past. Who sets the
+/// time of day is followed after that second. A time before 1970 is 1970.
 pub(crate) fn unix_ms_at(now: Instant) -> u64 {
     const MILLISECOND: u64 = 1_000_000;
     if let Some((looked, unix)) = LOOKED.get() {
@@ -56,6 +57,12 @@ pub(crate) fn unix_ms_at(now: Instant) -> u64 {
     let unix = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
     LOOKED.set(Some((now, unix)));
     unix / MILLISECOND
+}
+
+/// Lets this thread look at the time of day at the next occasion.
+#[cfg(test)]
+pub(crate) fn look_again() {
+    LOOKED.set(None);
 }
 
 /// A span as whole milliseconds, which is how snapshots tell it.
