@@ -101,6 +101,12 @@ impl Budget {
 }
 
 impl Shared {
+    /// Whether the end of a first try changes nothing, however it ends.
+    #[inline]
+    fn is_content(&self) -> bool {
+        !self.charges && self.full.load(Ordering::Relaxed)
+    }
+
     fn deposit(&self) {
         // Relaxed: it orders nothing else, see the field.
         if !self.full.load(Ordering::Relaxed) {
@@ -155,10 +161,12 @@ pub struct Deposit {
 }
 
 impl Deposit {
-    /// Nothing has been withdrawn for a first try, which pays in if it succeeds.
+    /// Nothing has been withdrawn for a first try, which pays in if it succeeds: not if the bucket
+    /// is full by now, as it mostly is. Then the budget is not held for it either.
     #[inline]
     pub fn new(budget: Option<&Budget>, withdrawal: Option<Withdrawal>) -> Self {
-        Self { budget: budget.map(|budget| budget.shared.share()), withdrawal }
+        let due = budget.filter(|budget| withdrawal.is_some() || !budget.shared.is_content());
+        Self { budget: due.map(|budget| budget.shared.share()), withdrawal }
     }
 }
 

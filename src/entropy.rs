@@ -11,7 +11,7 @@
 //! What must never repeat (idempotency keys) comes from the operating system itself:
 //! a generator that repeats its seed would make two calls one charge.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -81,18 +81,12 @@ impl Entropy {
         (self.draw() >> 11) as f64 * SCALE
     }
 
-    /// Bytes that never repeat, where they are enough for that: the operating system's own,
-    /// unless a seed was given. No more than are needed, since they are dear.
-    pub(crate) fn unique<const N: usize>(&self) -> [u8; N] {
+    /// 64 bits for what must never repeat: the operating system's own, unless a seed was given.
+    #[inline]
+    pub(crate) fn unique(&self) -> u64 {
         match &self.source {
-            Source::System => POOL.with_borrow_mut(Pool::take),
-            Source::Seeded(_) => {
-                let mut bytes = [0; N];
-                for piece in bytes.chunks_mut(8) {
-                    piece.copy_from_slice(&self.draw().to_be_bytes()[..piece.len()]);
-                }
-                bytes
-            }
+            Source::System => POOL.with(Pool::take),
+            Source::Seeded(_) => self.draw(),
         }
     }
 }
@@ -119,37 +113,40 @@ const fn mix(mut z: u64) -> u64 {
 
 thread_local! {
     static THREAD: Cell<u64> = Cell::new(u64::from_ne_bytes(os_bytes()));
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; POOL_SIZE], used: POOL_SIZE }) };
+    static POOL: Pool = const { Pool { words: [const { Cell::new(0) }; POOL_SIZE], left: Cell::new(0) } };
 }
 
-/// One system call serves some 50 keys; asking for each key alone costs about 400 ns a call.
-const POOL_SIZE: usize = 512;
+/// In words: 1 KiB, so that one system call serves 128 keys. To ask for each key alone costs about
+/// 400 ns.
+const POOL_SIZE: usize = 128;
 
-/// Bytes of the operating system, fetched ahead. A process that forks without `exec` shares
+/// Words of the operating system, fetched ahead. A process that forks without `exec` shares
 /// what its thread had fetched: don't fork a running client.
 struct Pool {
-    bytes: [u8; POOL_SIZE],
-    used: usize,
+    words: [Cell<u64>; POOL_SIZE],
+    /// How many have not been handed out: the first ones.
+    left: Cell<usize>,
 }
 
 impl Pool {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        if self.used + N > POOL_SIZE {
+    #[inline]
+    fn take(&self) -> u64 {
+        if self.left.get() == 0 {
             self.refill();
         }
-        let range = self.used..self.used + N;
-        let mut taken = [0; N];
-        taken.copy_from_slice(&self.bytes[range.clone()]);
+        let at = self.left.get() - 1;
+        self.left.set(at);
         // Handed out once: nothing that dumps this memory later shows a key.
-        self.bytes[range].fill(0);
-        self.used += N;
-        taken
+        self.words[at].take()
     }
 
     #[cold]
-    fn refill(&mut self) {
-        self.bytes = os_bytes();
-        self.used = 0;
+    fn refill(&self) {
+        let bytes: [u8; 8 * POOL_SIZE] = os_bytes();
+        for (word, bytes) in self.words.iter().zip(bytes.chunks_exact(8)) {
+            word.set(u64::from_ne_bytes(bytes.try_into().expect("eight bytes")));
+        }
+        self.left.set(POOL_SIZE);
     }
 }
 
@@ -188,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn unique_bytes_differ_across_pool_refills_and_threads() {
-        let draw = || (0..100).map(|_| Entropy::system().unique::<16>()).collect::<Vec<_>>();
+    fn what_is_unique_differs_across_pool_refills_and_threads() {
+        let draw = || (0..3 * POOL_SIZE).map(|_| Entropy::system().unique()).collect::<Vec<_>>();
         let other = std::thread::spawn(draw).join().expect("the thread only draws");
         let mut all = draw();
         all.extend(other);

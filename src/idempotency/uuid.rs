@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{algo::hex, entropy::Entropy, time::unix_ms_at};
+use crate::{algo::hex, entropy::Entropy, time::unix_nanos_at};
 
 /// How long a UUID's text is.
 pub(super) const TEXT: usize = 36;
@@ -10,17 +10,18 @@ pub(super) const TEXT: usize = 36;
 /// A new one. Under an explicit seed it repeats, so its time does not follow the clock: it is
 /// that of 1970, and nobody takes such a key for a real one.
 pub(super) fn new(entropy: &Entropy, now: Instant) -> [u8; TEXT] {
-    let millis = if entropy.is_seeded() { 0 } else { unix_ms_at(now) };
-    text(v7(millis, entropy.unique()))
+    let nanos = if entropy.is_seeded() { 0 } else { unix_nanos_at(now) };
+    text(v7(nanos, entropy.unique()))
 }
 
-/// RFC 9562, section 5.7: 48 bits of unix time in milliseconds, the version, 12 random bits,
-/// the variant, 62 random bits. `rand_a` is random too (section 6.2 also allows a counter
-/// there): keys are compared for being equal, never sorted.
-fn v7(millis: u64, [a, b, random @ ..]: [u8; 10]) -> [u8; 16] {
-    let rand_a = u16::from_be_bytes([a, b]) & 0x0fff;
-    let high = millis << 16 | 0x7000 | u64::from(rand_a);
-    let low = 1 << 63 | u64::from_be_bytes(random) & (u64::MAX >> 2);
+/// RFC 9562, section 5.7: 48 bits of unix time in milliseconds, the version, 12 bits, the variant,
+/// 62 random bits. The 12 bits are the rest of the time (section 6.2, method 3), to a quarter of a
+/// microsecond: two keys are the same only if they are of the same one and their 62 bits are, too.
+fn v7(nanos: u64, random: u64) -> [u8; 16] {
+    const MILLISECOND: u64 = 1_000_000;
+    let (millis, rest) = (nanos / MILLISECOND, nanos % MILLISECOND);
+    let high = millis << 16 | 0x7000 | (rest << 12) / MILLISECOND;
+    let low = 1 << 63 | random & (u64::MAX >> 2);
     (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }
 
@@ -44,18 +45,27 @@ mod tests {
     use super::*;
     use crate::time::{look_again, now, wall};
 
-    /// RFC 9562, appendix A.6.
+    /// RFC 9562, appendix A.6, whose 12 bits after the version are random.
     #[test]
     fn lays_out_the_example_of_the_rfc() {
-        let random = [0x0c, 0xc3, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f];
-        let id = text(v7(0x017f_22e2_79b0, random));
+        let millisecond = 1_000_000_u64;
+        let nanos = 0x017f_22e2_79b0 * millisecond + (0xcc3 * millisecond).div_ceil(1 << 12);
+        let id = text(v7(nanos, 0x18c4_dc0c_0c07_398f));
         assert_eq!(&id, b"017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
     }
 
     #[test]
     fn the_version_and_the_variant_stand_whatever_chance_says() {
-        assert_eq!(&text(v7(0, [0xff; 10])), b"00000000-0000-7fff-bfff-ffffffffffff");
-        assert_eq!(&text(v7(u64::MAX, [0; 10])), b"ffffffff-ffff-7000-8000-000000000000");
+        assert_eq!(&text(v7(999_999, u64::MAX)), b"00000000-0000-7fff-bfff-ffffffffffff");
+        assert_eq!(&text(v7(1_000_000, 0)), b"00000000-0001-7000-8000-000000000000");
+        // In five hundred years.
+        assert_eq!(&text(v7(u64::MAX, 0)), b"10c6f7a0-b5ed-78d3-8000-000000000000");
+    }
+
+    #[test]
+    fn a_key_is_of_a_later_quarter_of_a_microsecond_than_one_before() {
+        let ids: Vec<_> = (0..4096).map(|nth| text(v7(nth * 245, u64::MAX - nth))).collect();
+        assert!(ids.is_sorted());
     }
 
     #[test]

@@ -37,18 +37,17 @@ thread_local! {
     static LOOKED: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
 }
 
-/// The time of day in milliseconds after 1970 at about `now`, for the time part of a UUID.
+/// The time of day in nanoseconds after 1970 at about `now`, for the time part of a UUID.
 ///
 /// To read a clock is dear beside what else a key costs, and `now` was read for something else: so
 /// a thread looks at the time of day once a second, and follows the other clock in between. It takes
 /// what it sees then for the time at `now`, so it is ahead by as long as `now` was past. Who sets the
 /// time of day is followed after that second. A time before 1970 is 1970.
-pub(crate) fn unix_ms_at(now: Instant) -> u64 {
-    const MILLISECOND: u64 = 1_000_000;
+pub(crate) fn unix_nanos_at(now: Instant) -> u64 {
     if let Some((looked, unix)) = LOOKED.get() {
         match now.checked_duration_since(looked) {
             Some(since) if since.as_secs() == 0 => {
-                return unix.saturating_add(u64::from(since.subsec_nanos())) / MILLISECOND;
+                return unix.saturating_add(u64::from(since.subsec_nanos()));
             }
             _ => {}
         }
@@ -56,7 +55,7 @@ pub(crate) fn unix_ms_at(now: Instant) -> u64 {
     let unix = wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let unix = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
     LOOKED.set(Some((now, unix)));
-    unix / MILLISECOND
+    unix
 }
 
 /// Lets this thread look at the time of day at the next occasion.
@@ -105,17 +104,15 @@ mod tests {
         // The thread looked when the one clock stood here and the other there.
         let (looked, old) = (now(), 7_000_400_000);
         LOOKED.set(Some((looked, old)));
-        assert_eq!(unix_ms_at(looked), 7000);
-        assert_eq!(unix_ms_at(looked + Duration::from_micros(600)), 7001);
-        assert_eq!(unix_ms_at(looked + 999 * ms), 7999);
-        let day =
-            || wall().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_millis();
+        assert_eq!(unix_nanos_at(looked), old);
+        assert_eq!(unix_nanos_at(looked + 999 * ms), old + 999_000_000);
+        let day = || wall().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_nanos();
         for at in [looked + 1000 * ms, looked - ms] {
             LOOKED.set(Some((looked, old)));
             let before = day();
-            let found = unix_ms_at(at);
+            let found = unix_nanos_at(at);
             assert!((before..=day()).contains(&u128::from(found)));
-            assert_eq!(unix_ms_at(at + ms), found + 1);
+            assert_eq!(unix_nanos_at(at + ms), found + 1_000_000);
         }
     }
 

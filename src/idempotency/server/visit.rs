@@ -121,7 +121,7 @@ where
     };
     let fingerprint = (config.fingerprint)(&head, &bytes);
     let scope = (config.scope)(&head);
-    let run = u128::from_be_bytes(config.entropy.unique());
+    let run = u128::from(config.entropy.unique()) << 64 | u128::from(config.entropy.unique());
     let mut claim = Claim::new(scope, key, run, fingerprint, time::now(), time::wall());
     (claim.lease, claim.retention) = (config.lease, config.retention);
     claim.again = config.lapse == super::Lapse::Execute;
