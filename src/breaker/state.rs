@@ -136,10 +136,30 @@ impl Ticket {
 enum Kind {
     Call,
     Probe {
-        slot: u8,
+        slot: Slot,
     },
     /// Let through an open circuit, since there was nowhere else to go.
     Bystander,
+}
+
+/// The place of a probe. As wide as what stands beside it in a ticket: one without gaps is moved in
+/// whole words, and of those with gaps every move waits for the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+enum Slot {
+    A,
+    B,
+    C,
+    D,
+    E,
+    F,
+    G,
+    H,
+}
+
+impl Slot {
+    const ALL: [Self; MAX_PROBES] =
+        [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H];
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +214,7 @@ impl Circuit {
                 match free_slot(slots, *succeeded, self.rules.probes) {
                     Some(slot) => {
                         slots[slot] = Some(now + self.rules.probe_timeout);
-                        Kind::Probe { slot: slot as u8 }
+                        Kind::Probe { slot: Slot::ALL[slot] }
                     }
                     None => return Err(Refusal::until(self.ask_again(now), now)),
                 }
@@ -237,7 +257,7 @@ impl Circuit {
         match (ticket.kind, &mut self.phase) {
             (Kind::Call, Phase::Closed { .. }) => self.count(weight, is_slow, now, draw),
             (Kind::Probe { slot }, Phase::HalfOpen { slots, succeeded, slow }) => {
-                let slot = &mut slots[usize::from(slot)];
+                let slot = &mut slots[slot as usize];
                 debug_assert!(slot.is_some(), "a slot has one ticket");
                 *slot = None;
                 match weight {

@@ -104,6 +104,18 @@ impl Default for HttpClassifier {
     }
 }
 
+/// A response whose head decided. Apart from the others, so that those are moved only once, into
+/// where they are asked for: what may unwind needs the whole of them in one place.
+#[inline(never)]
+fn settled<B: Body, G: Settle>(
+    response: Response<B>,
+    head: Verdict,
+    mut guard: G,
+) -> Response<Guarded<B, G>> {
+    guard.settle(head);
+    response.map(|body| Guarded::settled(body, guard))
+}
+
 impl<B: Body> Classify<Response<B>> for HttpClassifier {
     type Guarded<G: Settle> = Response<Guarded<B, G>>;
 
@@ -140,15 +152,14 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         asked: Asked,
         response: Response<B>,
         head: Verdict,
-        mut guard: G,
+        guard: G,
     ) -> Self::Guarded<G> {
         let decided =
             !head.is_success() || asked.body != BodyMode::Timely || response.body().is_end_stream();
         if decided {
-            guard.settle(head);
+            return settled(response, head, guard);
         }
-        let open = if decided { None } else { Some(head) };
-        response.map(|body| Guarded::new(body, open, guard))
+        response.map(|body| Guarded::open(body, head, guard))
     }
 
     fn set_aside<G: Settle>(

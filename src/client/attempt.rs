@@ -144,6 +144,14 @@ pin_project! {
     }
 }
 
+/// Empty.
+impl<T: Exchange> Default for Attempt<T> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self::new(Contents::empty())
+    }
+}
+
 impl<T: Exchange> Attempt<T> {
     #[inline(always)]
     pub(super) fn new(contents: Contents<T::Future>) -> Self {

@@ -45,6 +45,11 @@ impl<F> Contents<F> {
         Self { words, progress: Progress::Unsent { request: Some(request) }, kept: None }
     }
 
+    #[inline(always)]
+    pub(super) fn empty() -> Self {
+        Self { words: Words::new(), progress: Progress::Unsent { request: None }, kept: None }
+    }
+
     pub(super) const fn words(&self) -> &Words {
         &self.words
     }

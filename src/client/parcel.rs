@@ -1,6 +1,6 @@
 //! What a call is while it goes through the stack.
 
-use std::{fmt, marker::PhantomData, pin::Pin};
+use std::{fmt, marker::PhantomData, mem, pin::Pin};
 
 use http::{Extensions, Request};
 
@@ -37,7 +37,12 @@ impl<T: Exchange> Parcel<T> {
     #[inline(always)]
     fn packed(call: Call<Request<AttemptBody>>) -> Self {
         let Call { words, request } = call;
-        Self { attempt: Box::pin(Attempt::new(Contents::new(words, request))) }
+        // Put together where it stays: `Box::new` would do that elsewhere, and move the whole.
+        let mut attempt = Box::<Attempt<T>>::default();
+        let empty = mem::replace(&mut *attempt, Attempt::new(Contents::new(words, request)));
+        // As there is nothing in it, nothing has to be looked for.
+        mem::forget(empty);
+        Self { attempt: Box::into_pin(attempt) }
     }
 
     fn contents(&mut self) -> Pin<&mut Contents<T::Future>> {
