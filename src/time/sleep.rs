@@ -45,7 +45,12 @@ impl Future for Sleep {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let at = self.at;
-        self.timer.get_or_insert_with(|| Timer::take(at)).poll(at, cx)
+        if let Some(timer) = &mut self.timer {
+            return timer.poll(at, cx);
+        }
+        let (timer, polled) = Timer::begin(at, cx);
+        self.timer = Some(timer);
+        polled
     }
 }
 
