@@ -1,7 +1,7 @@
 //! `traceparent` and `tracestate` (W3C Trace Context, level 2), read and written to the letter.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::Entry};
 
 use crate::{algo::hex, call::TraceParent};
 
@@ -66,8 +66,19 @@ pub(super) fn put(
     if trace_id == 0 || span_id == 0 {
         return;
     }
-    let value = HeaderValue::from_maybe_shared(Bytes::from(written(trace_id, span_id, flags)));
-    headers.insert(TRACEPARENT, value.expect("hexadecimal digits and dashes are visible"));
+    let text = Bytes::from(written(trace_id, span_id, flags));
+    // Hashed in between: what has just been written by pieces can't be read as a whole yet.
+    let entry = headers.entry(TRACEPARENT);
+    let value =
+        HeaderValue::from_maybe_shared(text).expect("hexadecimal digits and dashes are visible");
+    match entry {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        Entry::Occupied(mut entry) => {
+            entry.insert(value);
+        }
+    }
     // The state of another trace must not travel with this one.
     match state {
         Some(state) => drop(headers.insert(&TRACESTATE, state.clone())),
