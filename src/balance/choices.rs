@@ -1,6 +1,6 @@
 //! The power of two choices, by two measures of load.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use super::{
     policy::{Candidates, LoadView, Member, Picker, Policy},
@@ -34,7 +34,8 @@ impl PeakEwma {
                 let picked = least(among, 0, |load| load.peak_ewma(|| among.draw()))?;
                 // One that starts slowly is always stale. To prefer the others all the same would
                 // leave it with nothing.
-                let fresh = !picked.view.is_stale() || picked.view.share() < 1.0;
+                let view = among.load(picked.at);
+                let fresh = !view.is_stale() || view.share() < 1.0;
                 Some(if fresh { picked.at } else { fresher(among, picked.at, picked.load) })
             }
             Some(usual) => by_report(among, usual),
@@ -117,37 +118,35 @@ const DOUBTED: f64 = (1_u64 << 32) as f64;
 
 /// A candidate that was looked at, and what was measured of it.
 #[derive(Clone, Copy)]
-struct Weighed<'a> {
+struct Weighed {
     at: usize,
-    view: LoadView<'a>,
     load: f64,
 }
 
 /// The less loaded of two drawn at random.
 #[inline]
-fn lesser<'a, C: Candidates + ?Sized>(
-    among: &'a C,
+fn lesser<C: Candidates + ?Sized>(
+    among: &C,
     measure: impl Fn(&LoadView<'_>) -> f64,
-) -> Option<Weighed<'a>> {
-    let weighed = |at| {
-        let view = among.load(at);
-        Weighed { at, view, load: measure(&view) }
-    };
+) -> Option<Weighed> {
     let (first, second) = p2c::two(among.count(), |at| among.is_fit(at), || among.draw())?;
-    let first = weighed(first);
-    Some(match second.map(weighed) {
-        Some(second) if second.load < first.load => second,
-        _ => first,
-    })
+    let mut best = Weighed { at: first, load: f64::INFINITY };
+    for at in iter::once(first).chain(second) {
+        let load = measure(&among.load(at));
+        if load < best.load {
+            best = Weighed { at, load };
+        }
+    }
+    Some(best)
 }
 
 /// The less loaded of two drawn at random, and of these and the last `heard`.
 #[inline]
-fn least<'a, C: Candidates + ?Sized>(
-    among: &'a C,
+fn least<C: Candidates + ?Sized>(
+    among: &C,
     heard: usize,
     measure: impl Fn(&LoadView<'_>) -> f64,
-) -> Option<Weighed<'a>> {
+) -> Option<Weighed> {
     let mut best = lesser(among, &measure)?;
     for nth in 0..heard {
         let Some(at) = among.heard(nth) else { break };
@@ -159,10 +158,10 @@ fn least<'a, C: Candidates + ?Sized>(
         // Looked at last: hardly any of them does not fit. One that starts slowly is looked at only
         // when it is drawn, or it would be heard the more, the more it is looked at.
         if load < best.load && among.is_fit(at) && view.share() >= 1.0 {
-            best = Weighed { at, view, load };
+            best = Weighed { at, load };
         }
     }
-    if !best.view.is_doubted() {
+    if !among.load(best.at).is_doubted() {
         return Some(best);
     }
     // All were in doubt, as one pair in ten is when two of five fail. Another pair, and no more:
