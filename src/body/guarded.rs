@@ -81,14 +81,7 @@ impl<B: Body, G: Settle> Guarded<B, G> {
         Self { body: Source::AsItComes { body }, open: None, guard: Some(guard) }
     }
 
-    /// The one or the other: `open` is the head's verdict where the body's end decides.
-    // Always: on the way of every call, and large.
-    #[inline(always)]
-    pub(crate) const fn new(body: B, open: Option<Verdict>, guard: G) -> Self {
-        Self { body: Source::AsItComes { body }, open, guard: Some(guard) }
-    }
-
-    /// The same, for a body of which up to `limit` bytes can be read by
+    /// The same as `settled`, for a body of which up to `limit` bytes can be read by
     /// [`poll_ahead`](Self::poll_ahead) before anybody asks for them. One that is known to be
     /// longer is not begun.
     pub fn aside(body: B, guard: G, limit: usize) -> Self {

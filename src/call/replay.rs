@@ -107,8 +107,8 @@ where
     }
 
     fn begin(self, cap: usize) -> (Self::Attempt, HttpReplayer<B>) {
-        let mut first = self.once();
-        let replayer = HttpReplayer::of(&mut first, |body| body.keep(cap, |_| None));
+        let (mut first, mut replayer) = (self.once(), HttpReplayer::empty());
+        replayer.keep(&mut first, |body| body.keep(cap, |_| None));
         (first, replayer)
     }
 }
@@ -117,7 +117,29 @@ where
 #[derive(Debug)]
 pub struct HttpReplayer<B> {
     head: Head,
-    body: ReplaySource<B>,
+    /// None until a request is kept.
+    body: Option<ReplaySource<B>>,
+}
+
+impl<B> HttpReplayer<B> {
+    /// With nothing to make.
+    #[inline(always)]
+    pub(crate) fn empty() -> Self {
+        Self { head: Head::empty(), body: None }
+    }
+
+    /// Lets go what was kept.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        if self.body.take().is_some() {
+            self.head.clear();
+        }
+    }
+
+    /// Whether there is nothing to make.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.body.is_none()
+    }
 }
 
 impl<B> HttpReplayer<B>
@@ -130,12 +152,13 @@ where
     /// The first attempt is the request as it is, with the room that its headers have for those
     /// which the layers below add; a copy has none, and would have to grow.
     #[inline]
-    pub(crate) fn of(
+    pub(crate) fn keep(
+        &mut self,
         request: &mut Request<ReplayBody<B>>,
         keep: impl FnOnce(&mut ReplayBody<B>) -> ReplaySource<B>,
-    ) -> Self {
-        let body = keep(request.body_mut());
-        Self { head: Head::of(request), body }
+    ) {
+        self.body = Some(keep(request.body_mut()));
+        self.head.fill(request);
     }
 }
 
@@ -147,11 +170,11 @@ where
     type Attempt = Request<ReplayBody<B>>;
 
     fn attempt(&mut self) -> Option<Self::Attempt> {
-        Some(self.head.request(self.body.reader()?))
+        Some(self.head.request(self.body.as_ref()?.reader()?))
     }
 
     fn can_attempt(&self) -> bool {
-        self.body.can_replay()
+        self.body.as_ref().is_some_and(ReplaySource::can_replay)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -24,7 +25,7 @@ pin_project! {
         #[pin]
         progress: Progress<F>,
         // What makes the request again, of a first attempt that may be followed by others.
-        kept: Option<HttpReplayer<Body>>,
+        kept: HttpReplayer<Body>,
     }
 }
 
@@ -41,13 +42,21 @@ pin_project! {
 
 impl<F> Contents<F> {
     #[inline(always)]
-    pub(super) const fn new(words: Words, request: Request<AttemptBody>) -> Self {
-        Self { words, progress: Progress::Unsent { request: Some(request) }, kept: None }
+    pub(super) fn new(words: Words, request: Request<AttemptBody>) -> Self {
+        Self {
+            words,
+            progress: Progress::Unsent { request: Some(request) },
+            kept: HttpReplayer::empty(),
+        }
     }
 
     #[inline(always)]
     pub(super) fn empty() -> Self {
-        Self { words: Words::new(), progress: Progress::Unsent { request: None }, kept: None }
+        Self {
+            words: Words::new(),
+            progress: Progress::Unsent { request: None },
+            kept: HttpReplayer::empty(),
+        }
     }
 
     pub(super) const fn words(&self) -> &Words {
@@ -85,15 +94,19 @@ impl<F> Contents<F> {
 
     /// Keeps what further attempts need, of the body up to `cap` bytes.
     #[inline]
-    pub(super) fn keep(mut self: Pin<&mut Self>, cap: usize) {
-        let kept = HttpReplayer::of(self.as_mut().request_mut(), |body| {
-            body.keep(cap, |body| body.whole_up_to(cap))
-        });
-        *self.project().kept = Some(kept);
+    pub(super) fn keep(self: Pin<&mut Self>, cap: usize) {
+        let this = self.project();
+        match this.progress.project() {
+            ProgressProj::Unsent { request: Some(request) } => {
+                this.kept.keep(request, |body| body.keep(cap, |body| body.whole_up_to(cap)));
+            }
+            _ => unreachable!("{}", SENT),
+        }
     }
 
     pub(super) fn take_kept(self: Pin<&mut Self>) -> Option<HttpReplayer<Body>> {
-        self.project().kept.take()
+        let kept = self.project().kept;
+        (!kept.is_empty()).then(|| mem::replace(kept, HttpReplayer::empty()))
     }
 
     /// Sends it. The words go with it as far as they are plain values: the trace is in the
@@ -134,7 +147,7 @@ impl<F> Contents<F> {
     #[inline(always)]
     pub(super) fn take_response(self: Pin<&mut Self>) -> Response<Body> {
         let this = self.project();
-        *this.kept = None;
+        this.kept.clear();
         match this.progress.project() {
             ProgressProj::Answered { response } => response.take().expect(UNANSWERED),
             _ => unreachable!("{}", UNANSWERED),
@@ -149,7 +162,7 @@ impl<F> Contents<F> {
     /// The same, and what makes it again.
     pub(super) fn let_go(mut self: Pin<&mut Self>) {
         self.as_mut().stop();
-        *self.project().kept = None;
+        self.project().kept.clear();
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) fn new(entropy: &Entropy, now: Instant) -> [u8; TEXT] {
 fn v7(nanos: u64, random: u64) -> [u8; 16] {
     const MILLISECOND: u64 = 1_000_000;
     let (millis, rest) = (nanos / MILLISECOND, nanos % MILLISECOND);
-    let high = millis << 16 | 0x7000 | (rest << 12) / MILLISECOND;
+    let quarters = (rest << 12) / MILLISECOND;
+    let high = millis << 16 | 0x7000 | quarters;
     let low = 1 << 63 | random & (u64::MAX >> 2);
     (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }

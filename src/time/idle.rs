@@ -397,6 +397,165 @@ mod tests {
         assert_eq!(now() - began, 2 * SECOND);
     }
 
+    /// Runs it as a task, which has an identity, for nine seconds at the most.
+    fn in_a_task<F: Future<Output: Send> + Send + 'static>(future: F) -> Option<F::Output> {
+        runtime().block_on(async {
+            let task = tokio::spawn(timeout(9 * SECOND, future));
+            task.await.expect("it does not panic").ok()
+        })
+    }
+
+    async fn begun_here(at: Instant) -> Sleep {
+        poll_fn(|cx| {
+            let mut sleep = Sleep::until(at);
+            assert!(Pin::new(&mut sleep).poll(cx).is_pending());
+            Poll::Ready(sleep)
+        })
+        .await
+    }
+
+    fn address(sleep: &Sleep) -> usize {
+        sleep.timer().map_or(0, |timer| std::ptr::from_ref(&*timer.inner).addr())
+    }
+
+    #[test]
+    fn a_task_that_sleeps_again_finds_its_own_timer_and_is_woken_by_it() {
+        let slept = in_a_task(async {
+            let began = now();
+            let mine = begun_here(began + SECOND).await;
+            let own = address(&mine);
+            drop(mine);
+            // Those that others left are older and younger.
+            drop([begun(began + SECOND), begun(began + SECOND)]);
+            let again = begun_here(began + 3 * SECOND).await;
+            assert_eq!(address(&again), own);
+            again.await;
+            now() - began
+        });
+        assert_eq!(slept, Some(3 * SECOND));
+    }
+
+    #[test]
+    fn a_task_looks_for_its_own_timer_among_a_few() {
+        in_a_task(async {
+            let at = now() + SECOND;
+            let (oldest, mine) = (begun(at), begun_here(at).await);
+            let others: [Sleep; LOOKED_AT] = std::array::from_fn(|_| begun(at));
+            let first = address(&oldest);
+            drop((oldest, mine, others));
+            assert_eq!(address(&begun_here(at).await), first);
+            // Now it has left this one last.
+            assert_eq!(address(&begun_here(at).await), first);
+        })
+        .expect("nobody waits");
+    }
+
+    #[test]
+    fn outside_of_tasks_nobody_is_known_again() {
+        runtime().block_on(async {
+            drop(begun_here(now() + SECOND).await);
+            IDLE.with_borrow(|idle| assert_eq!(idle.timers[0].inner.wakes, None));
+        });
+    }
+
+    #[test]
+    fn a_task_whose_timer_is_set_too_late_sets_one() {
+        let slept = in_a_task(async {
+            let began = now();
+            drop(begun_here(began + 3 * SECOND).await);
+            Sleep::until(began + SECOND).await;
+            now() - began
+        });
+        assert_eq!(slept, Some(SECOND));
+    }
+
+    #[test]
+    fn a_task_whose_timer_has_come_up_in_vain_sets_one() {
+        let slept = in_a_task(async {
+            let began = now();
+            drop(begun_here(began + SECOND).await);
+            tokio::time::sleep(2 * SECOND).await;
+            Sleep::until(began + 3 * SECOND).await;
+            now() - began
+        });
+        assert_eq!(slept, Some(3 * SECOND));
+    }
+
+    #[test]
+    fn a_timer_that_would_wake_another_task_is_told_whom_to_wake() {
+        let slept = in_a_task(async {
+            let began = now();
+            let other = tokio::spawn(async move { drop(begun_here(began + SECOND).await) });
+            other.await.expect("it only begins");
+            assert_eq!(idle(), 1);
+            Sleep::until(began + 2 * SECOND).await;
+            now() - began
+        });
+        assert_eq!(slept, Some(2 * SECOND));
+    }
+
+    /// As futures do that poll several, and give each a waker of its own.
+    #[test]
+    fn so_is_one_that_would_wake_a_part_of_this_task() {
+        let slept = in_a_task(async {
+            let began = now();
+            drop(begun(began + SECOND));
+            Sleep::until(began + 2 * SECOND).await;
+            now() - began
+        });
+        assert_eq!(slept, Some(2 * SECOND));
+    }
+
+    #[test]
+    fn so_is_one_that_was_polled_by_this_task_without_budget() {
+        let slept = in_a_task(async {
+            let began = now();
+            poll_fn(|cx| {
+                while let Poll::Ready(budget) = coop::poll_proceed(cx) {
+                    budget.made_progress();
+                }
+                let mut sleep = Sleep::until(began + SECOND);
+                assert!(Pin::new(&mut sleep).poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(idle(), 1);
+            tokio::task::yield_now().await;
+            Sleep::until(began + 2 * SECOND).await;
+            now() - began
+        });
+        assert_eq!(slept, Some(2 * SECOND));
+    }
+
+    #[test]
+    fn whom_a_timer_wakes_is_forgotten_when_it_is_set() {
+        in_a_task(async {
+            let began = now();
+            drop(begun_here(began + 3 * SECOND).await);
+            IDLE.with_borrow(|idle| assert!(idle.timers[0].inner.wakes.is_some()));
+            assert_eq!(Timer::take(began + SECOND).inner.wakes, None);
+        })
+        .expect("nobody waits");
+    }
+
+    #[test]
+    fn a_timer_of_a_runtime_that_has_ended_is_not_taken_again() {
+        let slept = in_a_task(async {
+            let began = now();
+            let other = runtime();
+            poll_fn(|cx| {
+                let waker = cx.waker().clone();
+                within(&other, || drop(begun_by(&waker, began + SECOND)));
+                Poll::Ready(())
+            })
+            .await;
+            other.shutdown_background();
+            Sleep::until(began + 2 * SECOND).await;
+            now() - began
+        });
+        assert_eq!(slept, Some(2 * SECOND));
+    }
+
     /// In which order a thread drops what it keeps is not ours to say: one of the two is dropped
     /// when the idle timers have gone, or both are when they have not.
     #[test]

@@ -34,6 +34,12 @@ impl Sleep {
     pub(crate) const fn until(at: Instant) -> Self {
         Self { at, timer: None }
     }
+
+    /// What it waits for, once it was polled.
+    #[cfg(test)]
+    pub(super) const fn timer(&self) -> Option<&Timer> {
+        self.timer.as_ref()
+    }
 }
 
 impl Future for Sleep {
