@@ -104,18 +104,6 @@ impl Default for HttpClassifier {
     }
 }
 
-/// A response whose head decided. Apart from the others, so that those are moved only once, into
-/// where they are asked for: what may unwind needs the whole of them in one place.
-#[inline(never)]
-fn settled<B: Body, G: Settle>(
-    response: Response<B>,
-    head: Verdict,
-    mut guard: G,
-) -> Response<Guarded<B, G>> {
-    guard.settle(head);
-    response.map(|body| Guarded::settled(body, guard))
-}
-
 impl<B: Body> Classify<Response<B>> for HttpClassifier {
     type Guarded<G: Settle> = Response<Guarded<B, G>>;
 
@@ -145,20 +133,35 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
         response.extensions_mut().insert(attempts);
     }
 
-    // Always: on the way of every call, and its response is large.
-    #[inline(always)]
+    #[inline]
     fn guard<G: Settle>(
         &self,
         asked: Asked,
         response: Response<B>,
         head: Verdict,
+        mut guard: G,
+    ) -> Self::Guarded<G> {
+        if self.is_open(asked, &response, head) {
+            return self.guard_open(asked, response, head, guard);
+        }
+        guard.settle(head);
+        response.map(|body| Guarded::settled(body, guard))
+    }
+
+    #[inline]
+    fn is_open(&self, asked: Asked, response: &Response<B>, head: Verdict) -> bool {
+        head.is_success() && asked.body == BodyMode::Timely && !response.body().is_end_stream()
+    }
+
+    // Always: on the way of every call, and its response is large.
+    #[inline(always)]
+    fn guard_open<G: Settle>(
+        &self,
+        _: Asked,
+        response: Response<B>,
+        head: Verdict,
         guard: G,
     ) -> Self::Guarded<G> {
-        let decided =
-            !head.is_success() || asked.body != BodyMode::Timely || response.body().is_end_stream();
-        if decided {
-            return settled(response, head, guard);
-        }
         response.map(|body| Guarded::open(body, head, guard))
     }
 

@@ -97,6 +97,25 @@ pub trait Classify<Res> {
         guard: G,
     ) -> Self::Guarded<G>;
 
+    /// Whether what becomes of a response's body may still change the verdict on its `head`, so that
+    /// nothing is settled before. By default nobody knows.
+    fn is_open(&self, asked: Asked, response: &Res, head: Verdict) -> bool {
+        let _ = (asked, response, head);
+        false
+    }
+
+    /// [`Classify::guard`], of a response that [is open](Classify::is_open): it is put together
+    /// without a call of what may unwind, so that a large one is moved once.
+    fn guard_open<G: Settle>(
+        &self,
+        asked: Asked,
+        response: Res,
+        head: Verdict,
+        guard: G,
+    ) -> Self::Guarded<G> {
+        self.guard(asked, response, head, guard)
+    }
+
     /// Puts a failed response aside while another attempt is made, as the caller gets it if that
     /// one is not made after all, and so that [`Classify::poll_aside`] can read up to `limit`
     /// bytes of its body meanwhile: what has been read to its end frees its connection. `head` is

@@ -207,7 +207,13 @@ impl<T: Exchange> Attempt<T> {
         *this.watched = Watched::attempt(&mut this.contents, &shared.trace, &shared.entropy);
     }
 
-    /// The response whose head came last. What is held until it has been read stays; what is
+    /// The response whose head came last.
+    #[inline(always)]
+    pub(super) fn response(&self) -> &Response<Body> {
+        self.contents.response()
+    }
+
+    /// The same, for its caller. What is held until it has been read stays; what is
     /// not needed for that goes.
     #[inline(always)]
     pub(super) fn take_response(self: Pin<&mut Self>) -> Response<Body> {

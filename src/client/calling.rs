@@ -19,13 +19,14 @@ use super::{
 use crate::{
     body::Body,
     budget::Deposit,
+    call::Asked,
     classify::{Classify, Verdict},
     error::BoxError,
     hedge::HedgeFuture,
     retry::{Ongoing, Terms},
     sync::Share,
     time::{Sleep, now},
-    timeout::{Bounded, BoundedBody, Bounds, Http, Timer, Which},
+    timeout::{Bounded, BoundedBody, Bounds, Http, Limit, Timer, Which},
     trace::Watched,
 };
 
@@ -230,6 +231,23 @@ fn poll_head<T: Exchange, Cl: Classify<Response<Body>>>(
     retrying.trail().enter(|| attempt.poll_head(shared.attempts.shared(), cx))
 }
 
+/// A first success whose head decides.
+#[inline(never)]
+fn guarded<T, Cl, R>(
+    classifier: &Cl,
+    asked: Asked,
+    (mut parcel, deposit): CallGuard<T>,
+    head: Verdict,
+    limit: Limit,
+) -> Response<BoundedBody<R>>
+where
+    T: Exchange,
+    Cl: Classify<Response<Body>, Guarded<CallGuard<T>> = Response<R>>,
+{
+    let response = parcel.attempt.as_mut().take_response();
+    Http::limit(classifier.guard(asked, response, head, (parcel, deposit)), limit)
+}
+
 impl<T, Cl, R> Future for CallFuture<T, Cl>
 where
     T: Exchange,
@@ -270,7 +288,7 @@ where
             Stage::Attempting { parcel } if retrying.is_first_try() => {
                 match poll_head(parcel, retrying, shared, cx) {
                     Poll::Ready(Ok(head)) if head.is_success() => {
-                        return Poll::Ready(Ok(self.first_success(head)));
+                        return self.first_success(head);
                     }
                     Poll::Ready(head) => stage.poll_outcome(Some(head), retrying, shared, cx),
                     Poll::Pending => return self.poll_late(cx),
@@ -288,21 +306,19 @@ where
     /// The way of almost every call. Its response stayed with its attempt until it is wrapped, once,
     /// where the caller gets it.
     #[inline(always)]
-    fn first_success(&mut self, head: Verdict) -> Response<BoundedBody<R>> {
+    fn first_success(&mut self, head: Verdict) -> Poll<<Self as Future>::Output> {
         let Self { shared, stage, retrying, bounds, .. } = self;
         retrying.note_success(&shared.retry);
         let mut parcel = stage.take_parcel();
         let (asked, deposit) = (retrying.asked(), shared.retry.deposit());
-        let classifier = &shared.attempts.shared().classifier;
-        Http::limit(
-            classifier.guard(
-                asked,
-                parcel.attempt.as_mut().take_response(),
-                head,
-                (parcel, deposit),
-            ),
-            bounds.of_body(),
-        )
+        let (classifier, limit) = (&shared.attempts.shared().classifier, bounds.of_body());
+        // Asked while it is where it stayed: nothing may unwind from when it is taken.
+        if !classifier.is_open(asked, parcel.attempt.response(), head) {
+            return Poll::Ready(Ok(guarded(classifier, asked, (parcel, deposit), head, limit)));
+        }
+        let response = parcel.attempt.as_mut().take_response();
+        let guard = (parcel, deposit);
+        Poll::Ready(Ok(Http::limit(classifier.guard_open(asked, response, head, guard), limit)))
     }
 
     /// The deadline, of a call that waits.
