@@ -191,6 +191,11 @@ impl<B: Body> Classify<Response<B>> for HttpClassifier {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, time::Duration};
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+
     use super::*;
 
     fn row(status: u16, keyed: bool) -> (Blame, Sent, Retry) {
@@ -231,6 +236,51 @@ mod tests {
         assert_eq!(row(409, true), (Nobody, Processed, Always));
         let strict = HttpClassifier::new().retry_500(false);
         assert_eq!(strict.verdict(StatusCode::INTERNAL_SERVER_ERROR, true).retry, Never);
+    }
+
+    /// Counts what it is told.
+    struct Told<'a>(&'a Cell<u32>);
+
+    impl Settle for Told<'_> {
+        fn settle(&mut self, _: Verdict) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn an_open_response_settles_nothing_before_its_body_ends() {
+        let lasting = BodyMode::Lasting { idle: Duration::from_secs(1) };
+        // (status, body, mode, whether it is open)
+        let table = [
+            (200, "paid", BodyMode::Timely, true),
+            (302, "paid", BodyMode::Timely, true),
+            (200, "", BodyMode::Timely, false),
+            (200, "paid", BodyMode::Collected, false),
+            (200, "paid", lasting, false),
+            (500, "no", BodyMode::Timely, false),
+        ];
+        for (status, text, body, open) in table {
+            let classifier = HttpClassifier::new();
+            let asked = Asked { body, ..Asked::default() };
+            let response = || {
+                let mut response = Response::new(Full::<Bytes>::from(text));
+                *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+                response
+            };
+            let head = classifier.response(asked, &response());
+            assert_eq!(classifier.is_open(asked, &response(), head), open, "{status} {text:?}");
+            let told = Cell::new(0);
+            let guarded = classifier.guard(asked, response(), head, Told(&told));
+            assert_eq!(told.get(), u32::from(!open), "{status} {text:?}");
+            drop(guarded);
+            assert_eq!(told.get(), 1, "{status} {text:?}");
+            if open {
+                let guarded = classifier.guard_open(asked, response(), head, Told(&told));
+                assert_eq!(told.get(), 1, "{status} {text:?}");
+                drop(guarded);
+                assert_eq!(told.get(), 2, "{status} {text:?}");
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,10 @@
 //!
 //! A task that sleeps again mostly finds the timer that it has just left, which would still wake it:
 //! then nothing has to be said to tokio. For a call from a task that makes one after the other, this
-//! is six atomic operations that threads would contend for, or would not need.
+//! is six atomic operations that threads would contend for, or would not need. Only then is a timer
+//! of another runtime taken, when a task sleeps within the context of one
+//! ([`Handle::enter`](tokio::runtime::Handle::enter)) and then outside of it: that one is driven, as
+//! the first sleep needed it to be, or has ended, which is seen.
 
 use std::{
     cell::RefCell,
