@@ -157,6 +157,7 @@ where
         request: &mut Request<ReplayBody<B>>,
         keep: impl FnOnce(&mut ReplayBody<B>) -> ReplaySource<B>,
     ) {
+        debug_assert!(self.is_empty(), "a request is kept once");
         self.body = Some(keep(request.body_mut()));
         self.head.fill(request);
     }
