@@ -6,7 +6,7 @@
 //! (tower's `ExponentialBackoff` does, and its retries stay in step).
 //!
 //! None of it is secret: who sees a span id of this process can foretell what its thread draws next,
-//! which is no more than which endpoint it picks and how long it waits.
+//! which is which endpoint it picks, how long it waits, and its next span ids.
 //!
 //! What must never repeat (idempotency keys) comes from the operating system itself:
 //! a generator that repeats its seed would make two calls one charge.

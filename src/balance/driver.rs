@@ -14,7 +14,7 @@ use crate::{
     error::BoxError,
     event::Event,
     sync::lock,
-    time::{Sleep, now},
+    time::{Sleep, know_tasks, now},
 };
 
 /// Changes that are published together, if so many are there at once. A registry that names a
@@ -38,6 +38,12 @@ where
     N: Fn(&Endpoint) -> G,
     G: Gate,
 {
+    // It is spawned as it is, so it is polled with its task's own waker.
+    poll_fn(|cx| {
+        know_tasks(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let mut discover = pin!(Some(discover));
     let Some((mut roster, alarm)) = shared.upgrade().map(|shared| {
         let alarm = Arc::clone(&shared.alarm);

@@ -46,8 +46,9 @@ pub trait Policy: fmt::Debug + Send + Sync {
 }
 
 /// Picks the endpoint of one attempt from one set. Asked by every call, on every thread: it
-/// takes no lock, and looks at all the candidates only where that can't be avoided. An attempt asks
-/// once, and once more only if the endpoints that its call has tried were left out and it found none.
+/// takes no lock, and looks at all the candidates only where that can't be avoided. For each
+/// endpoint that an attempt tries to enter it is asked once, and once more only if the endpoints that
+/// its call has tried were left out and it found none.
 pub trait Picker: fmt::Debug + Send + Sync {
     /// Where in the set the picked one is: one that [fits](Candidates::is_fit), or none if none
     /// does.

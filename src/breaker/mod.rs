@@ -85,8 +85,7 @@
 //!
 //! An outcome counts in the state that admitted its call, and not after it: a success from before
 //! it opened closes nothing, a failure from before it closed opens nothing. In the window it
-//! counts as of its end; a success whose end falls into the tenth of the window after the one of
-//! its head may still count in that.
+//! counts as of its end; a success may count in the tenth of the window in which its head came.
 //!
 //! Where [slow calls](BreakerConfig::slow_calls) count, they are a third cause beside the streak
 //! and the percentage, over the same window and the same minimum of calls: every call that counts

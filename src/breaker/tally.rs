@@ -15,8 +15,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// open again comes to the lock as well: behind the lock no success is ever missing.
 ///
 /// All accesses are relaxed: the word is generation and count in one. What is read beside it may be
-/// of the bucket before or after: then the lock is taken without need, or a call that ended just as
-/// one bucket followed the other is counted in the other of the two.
+/// of the bucket before or after: then the lock is taken without need, or a call that was answered
+/// just as one bucket followed the other is counted in the other of the two.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// The generation's lower half, which is [`CLOSED`] for none, and the count.

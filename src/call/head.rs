@@ -130,9 +130,8 @@ impl Target {
 
     #[inline(always)]
     fn fill(&mut self, uri: &Uri) {
-        if self.write(uri).is_none() {
-            self.whole = Some(Box::new(uri.clone()));
-        }
+        let whole = self.write(uri).is_none();
+        self.whole = whole.then(|| Box::new(uri.clone()));
     }
 
     /// Its text, if there is room.

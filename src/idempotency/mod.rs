@@ -63,7 +63,7 @@
 //! | [`header`](IdempotencyConfig::header) | `Idempotency-Key` | any that HTTP leaves free | the IETF's draft, and Stripe |
 //! | [`quoting`](IdempotencyConfig::quoting) | [`Quoted`](Quoting::Quoted) | or [`Bare`](Quoting::Bare) | the draft; Stripe and most others want [`Bare`](Quoting::Bare) |
 //! | [`methods`](IdempotencyConfig::methods) | POST, PATCH | any | those that HTTP does not define as idempotent |
-//! | [`generator`](IdempotencyConfig::generator) | UUID version 7 | 1 to [`MAX_KEY`] visible ASCII characters | RFC 9562: 74 random bits, and services that index keys like them in the order of time |
+//! | [`generator`](IdempotencyConfig::generator) | UUID version 7 | 1 to [`MAX_KEY`] visible ASCII characters | RFC 9562: 62 random bits, and services that index keys like them in the order of time |
 //!
 //! A header of the caller's that holds no key (it is empty, or stands twice) goes out as it
 //! is, and the call does not count as keyed.

@@ -16,9 +16,8 @@
 //! A task that sleeps again mostly finds the timer that it has just left, which would still wake it:
 //! then nothing has to be said to tokio. For a call from a task that makes one after the other, this
 //! is six atomic operations that threads would contend for, or would not need. Only then is a timer
-//! of another runtime taken, when a task sleeps within the context of one
-//! ([`Handle::enter`](tokio::runtime::Handle::enter)) and then outside of it: that one is driven, as
-//! the first sleep needed it to be, or has ended, which is seen.
+//! of another runtime taken: by a task that sleeps within the context of one
+//! ([`Handle::enter`](tokio::runtime::Handle::enter)), and then outside of it.
 
 use std::{
     cell::RefCell,
@@ -26,6 +25,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
+    sync::OnceLock,
     task::{Context, Poll, Waker, ready},
     time::Instant,
 };
@@ -78,12 +78,29 @@ struct Waiter {
 
 impl Waiter {
     /// None outside of tokio's tasks: what else wakes may belong to a thread, in whatever runtime
-    /// that is.
+    /// that is, or to a part of a task.
     #[inline]
     fn of(waker: &Waker) -> Option<Self> {
-        let vtable: *const _ = waker.vtable();
-        Some(Self { task: task::try_id()?, waker: (waker.data().addr(), vtable.addr()) })
+        let vtable = vtable(waker);
+        if TASKS.get() != Some(&vtable) {
+            return None;
+        }
+        Some(Self { task: task::try_id()?, waker: (waker.data().addr(), vtable) })
     }
+}
+
+fn vtable(waker: &Waker) -> usize {
+    let vtable: *const _ = waker.vtable();
+    vtable.addr()
+}
+
+/// The table of the wakers of tokio's tasks: a clone of such a one has the same addresses, and it
+/// belongs to no thread and to no part of a task. Until it is known nobody is.
+static TASKS: OnceLock<usize> = OnceLock::new();
+
+/// To be told by a future that is a task of tokio by itself, with its own waker.
+pub(crate) fn know_tasks(waker: &Waker) {
+    let _ = TASKS.set(vtable(waker));
 }
 
 impl Timer {
@@ -403,6 +420,11 @@ mod tests {
     /// Runs it as a task, which has an identity, for nine seconds at the most.
     fn in_a_task<F: Future<Output: Send> + Send + 'static>(future: F) -> Option<F::Output> {
         runtime().block_on(async {
+            let known = poll_fn(|cx| {
+                know_tasks(cx.waker());
+                Poll::Ready(())
+            });
+            tokio::spawn(known).await.expect("it only looks");
             let task = tokio::spawn(timeout(9 * SECOND, future));
             task.await.expect("it does not panic").ok()
         })

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub(crate) use sleep::Sleep;
+pub(crate) use self::{idle::know_tasks, sleep::Sleep};
 
 /// The present, as tokio's clock has it: paused and advanced together with every timer.
 pub(crate) fn now() -> Instant {
