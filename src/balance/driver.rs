@@ -39,11 +39,7 @@ where
     G: Gate,
 {
     // It is spawned as it is, so it is polled with its task's own waker.
-    poll_fn(|cx| {
-        know_tasks(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
+    know_tasks().await;
     let mut discover = pin!(Some(discover));
     let Some((mut roster, alarm)) = shared.upgrade().map(|shared| {
         let alarm = Arc::clone(&shared.alarm);

@@ -74,7 +74,9 @@
 //!   calls to take: to take one takes no lock, and to make and drop one takes two. At the instant
 //!   for which it was set last, once, it wakes for nothing the task that has it by then or had it
 //!   last; and under a paused clock that instant is one to which the clock goes when there is
-//!   nothing else to do.
+//!   nothing else to do. A task takes its own again without asking for its runtime: if it makes
+//!   calls within the context of another one (`Handle::enter`) and then outside, on the same thread,
+//!   its deadlines depend on that one, which has to be driven and to outlive them.
 //!
 //! # Not there yet
 //!

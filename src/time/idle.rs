@@ -17,12 +17,13 @@
 //! then nothing has to be said to tokio. For a call from a task that makes one after the other, this
 //! is six atomic operations that threads would contend for, or would not need. Only then is a timer
 //! of another runtime taken: by a task that sleeps within the context of one
-//! ([`Handle::enter`](tokio::runtime::Handle::enter)), and then outside of it.
+//! ([`Handle::enter`](tokio::runtime::Handle::enter)), and then outside of it. If nobody drives that
+//! one, it does not come up; if that one ends meanwhile, who waits is told so by a panic, as tokio does.
 
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     mem,
     pin::Pin,
     sync::OnceLock,
@@ -33,7 +34,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::{self, Handle},
-    task::{self, coop},
+    task::coop,
 };
 
 /// As many are kept on each thread. A thread has one in use for each call that it has in flight,
@@ -66,26 +67,18 @@ pin_project! {
     }
 }
 
-/// Who waits: a task, by this waker of it. (A task that polls several futures may give each its own.)
-///
-/// The addresses are those of a waker that the timer keeps until it comes up, so they are of no
-/// other meanwhile.
+/// Who waits: a task of tokio. Its address is that of no other one for as long as the timer keeps its
+/// waker, which is until it comes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Waiter {
-    task: task::Id,
-    waker: (usize, usize),
-}
+struct Waiter(usize);
 
 impl Waiter {
-    /// None outside of tokio's tasks: what else wakes may belong to a thread, in whatever runtime
-    /// that is, or to a part of a task.
+    /// None unless a task of tokio is polled as a whole. What else wakes may belong to a thread, in
+    /// whatever runtime that is, or to one of several futures that a task polls; and the address of
+    /// a clone of it may be another.
     #[inline]
     fn of(waker: &Waker) -> Option<Self> {
-        let vtable = vtable(waker);
-        if TASKS.get() != Some(&vtable) {
-            return None;
-        }
-        Some(Self { task: task::try_id()?, waker: (waker.data().addr(), vtable) })
+        (TASKS.get() == Some(&vtable(waker))).then(|| Self(waker.data().addr()))
     }
 }
 
@@ -94,13 +87,16 @@ fn vtable(waker: &Waker) -> usize {
     vtable.addr()
 }
 
-/// The table of the wakers of tokio's tasks: a clone of such a one has the same addresses, and it
-/// belongs to no thread and to no part of a task. Until it is known nobody is.
+/// Where the table of the wakers of tokio's tasks is. Until it is known nobody is.
 static TASKS: OnceLock<usize> = OnceLock::new();
 
-/// To be told by a future that is a task of tokio by itself, with its own waker.
-pub(crate) fn know_tasks(waker: &Waker) {
-    let _ = TASKS.set(vtable(waker));
+/// Learns it: to be awaited in what is a task of tokio by itself, and so polled by its own waker.
+pub(crate) async fn know_tasks() {
+    poll_fn(|cx| {
+        let _ = TASKS.set(vtable(cx.waker()));
+        Poll::Ready(())
+    })
+    .await;
 }
 
 impl Timer {
@@ -237,7 +233,6 @@ impl Idle {
 #[cfg(test)]
 mod tests {
     use std::{
-        future::poll_fn,
         panic::{AssertUnwindSafe, catch_unwind},
         sync::Arc,
         task::{Wake, Waker},
@@ -420,11 +415,7 @@ mod tests {
     /// Runs it as a task, which has an identity, for nine seconds at the most.
     fn in_a_task<F: Future<Output: Send> + Send + 'static>(future: F) -> Option<F::Output> {
         runtime().block_on(async {
-            let known = poll_fn(|cx| {
-                know_tasks(cx.waker());
-                Poll::Ready(())
-            });
-            tokio::spawn(known).await.expect("it only looks");
+            tokio::spawn(know_tasks()).await.expect("it only looks");
             let task = tokio::spawn(timeout(9 * SECOND, future));
             task.await.expect("it does not panic").ok()
         })
@@ -437,6 +428,20 @@ mod tests {
             Poll::Ready(sleep)
         })
         .await
+    }
+
+    /// A task that has done this sleeps until so many seconds after it began, neither more nor less.
+    fn sleeps_after<F>(seconds: u32, before: impl FnOnce(Instant) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let slept = in_a_task(async move {
+            let began = now();
+            before(began).await;
+            Sleep::until(began + seconds * SECOND).await;
+            now() - began
+        });
+        assert_eq!(slept, Some(seconds * SECOND));
     }
 
     fn address(sleep: &Sleep) -> usize {
@@ -485,56 +490,35 @@ mod tests {
 
     #[test]
     fn a_task_whose_timer_is_set_too_late_sets_one() {
-        let slept = in_a_task(async {
-            let began = now();
-            drop(begun_here(began + 3 * SECOND).await);
-            Sleep::until(began + SECOND).await;
-            now() - began
-        });
-        assert_eq!(slept, Some(SECOND));
+        sleeps_after(1, |began| async move { drop(begun_here(began + 3 * SECOND).await) });
     }
 
     #[test]
     fn a_task_whose_timer_has_come_up_in_vain_sets_one() {
-        let slept = in_a_task(async {
-            let began = now();
+        sleeps_after(3, |began| async move {
             drop(begun_here(began + SECOND).await);
             tokio::time::sleep(2 * SECOND).await;
-            Sleep::until(began + 3 * SECOND).await;
-            now() - began
         });
-        assert_eq!(slept, Some(3 * SECOND));
     }
 
     #[test]
     fn a_timer_that_would_wake_another_task_is_told_whom_to_wake() {
-        let slept = in_a_task(async {
-            let began = now();
+        sleeps_after(2, |began| async move {
             let other = tokio::spawn(async move { drop(begun_here(began + SECOND).await) });
             other.await.expect("it only begins");
             assert_eq!(idle(), 1);
-            Sleep::until(began + 2 * SECOND).await;
-            now() - began
         });
-        assert_eq!(slept, Some(2 * SECOND));
     }
 
     /// As futures do that poll several, and give each a waker of its own.
     #[test]
     fn so_is_one_that_would_wake_a_part_of_this_task() {
-        let slept = in_a_task(async {
-            let began = now();
-            drop(begun(began + SECOND));
-            Sleep::until(began + 2 * SECOND).await;
-            now() - began
-        });
-        assert_eq!(slept, Some(2 * SECOND));
+        sleeps_after(2, |began| async move { drop(begun(began + SECOND)) });
     }
 
     #[test]
     fn so_is_one_that_was_polled_by_this_task_without_budget() {
-        let slept = in_a_task(async {
-            let began = now();
+        sleeps_after(2, |began| async move {
             poll_fn(|cx| {
                 while let Poll::Ready(budget) = coop::poll_proceed(cx) {
                     budget.made_progress();
@@ -546,10 +530,7 @@ mod tests {
             .await;
             assert_eq!(idle(), 1);
             tokio::task::yield_now().await;
-            Sleep::until(began + 2 * SECOND).await;
-            now() - began
         });
-        assert_eq!(slept, Some(2 * SECOND));
     }
 
     #[test]
@@ -563,10 +544,22 @@ mod tests {
         .expect("nobody waits");
     }
 
+    /// Such as that by which a thread blocks, now on the one runtime and then on the other.
+    #[test]
+    fn whoever_is_no_task_is_not_known_again() {
+        in_a_task(async {}).expect("nobody waits");
+        let (other, own) = (runtime(), runtime());
+        let waker = holder_of(None);
+        let theirs = within(&other, || begun_by(&waker, now() + SECOND));
+        let left = address(&theirs);
+        drop(theirs);
+        assert_eq!(idle(), 1);
+        assert_ne!(within(&own, || address(&begun_by(&waker, now() + 2 * SECOND))), left);
+    }
+
     #[test]
     fn a_timer_of_a_runtime_that_has_ended_is_not_taken_again() {
-        let slept = in_a_task(async {
-            let began = now();
+        sleeps_after(2, |began| async move {
             let other = runtime();
             poll_fn(|cx| {
                 let waker = cx.waker().clone();
@@ -575,10 +568,7 @@ mod tests {
             })
             .await;
             other.shutdown_background();
-            Sleep::until(began + 2 * SECOND).await;
-            now() - began
         });
-        assert_eq!(slept, Some(2 * SECOND));
     }
 
     /// In which order a thread drops what it keeps is not ours to say: one of the two is dropped
@@ -612,8 +602,11 @@ mod tests {
     }
 
     fn holder() -> Waker {
-        let sleep = begun(now() + SECOND);
-        Waker::from(Arc::new(Holder(Mutex::new(Some(sleep)))))
+        holder_of(Some(begun(now() + SECOND)))
+    }
+
+    fn holder_of(sleep: Option<Sleep>) -> Waker {
+        Waker::from(Arc::new(Holder(Mutex::new(sleep))))
     }
 
     #[tokio::test(start_paused = true)]
