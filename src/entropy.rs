@@ -113,7 +113,7 @@ const fn mix(mut z: u64) -> u64 {
 
 thread_local! {
     static THREAD: Cell<u64> = Cell::new(u64::from_ne_bytes(os_bytes()));
-    static POOL: Pool = const { Pool { words: [const { Cell::new(0) }; POOL_SIZE], left: Cell::new(0) } };
+    static POOL: Pool = const { Pool::empty() };
 }
 
 /// In words: 1 KiB, so that one system call serves 128 keys. To ask for each key alone costs about
@@ -129,6 +129,10 @@ struct Pool {
 }
 
 impl Pool {
+    const fn empty() -> Self {
+        Self { words: [const { Cell::new(0) }; POOL_SIZE], left: Cell::new(0) }
+    }
+
     #[inline]
     fn take(&self) -> u64 {
         if self.left.get() == 0 {

@@ -392,9 +392,9 @@ impl Circuit {
     pub(super) fn unmoved(&self) -> Option<Unmoved> {
         let is_closed = matches!(self.phase, Phase::Closed { ramp: None });
         let least = u64::from(self.rules.minimum_calls) * u64::from(self.rules.failure_percent);
+        let until = self.window.ends()?;
         (is_closed && self.rules.slow.is_none() && u64::from(self.window.failures()) * 100 < least)
-            .then(|| Some(Unmoved { generation: self.generation, until: self.window.ends()? }))
-            .flatten()
+            .then_some(Unmoved { generation: self.generation, until })
     }
 
     /// How long one bucket of its window is.

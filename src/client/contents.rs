@@ -43,20 +43,17 @@ pin_project! {
 impl<F> Contents<F> {
     #[inline(always)]
     pub(super) fn new(words: Words, request: Request<AttemptBody>) -> Self {
-        Self {
-            words,
-            progress: Progress::Unsent { request: Some(request) },
-            kept: HttpReplayer::empty(),
-        }
+        Self::of(words, Some(request))
     }
 
     #[inline(always)]
     pub(super) fn empty() -> Self {
-        Self {
-            words: Words::new(),
-            progress: Progress::Unsent { request: None },
-            kept: HttpReplayer::empty(),
-        }
+        Self::of(Words::new(), None)
+    }
+
+    #[inline(always)]
+    fn of(words: Words, request: Option<Request<AttemptBody>>) -> Self {
+        Self { words, progress: Progress::Unsent { request }, kept: HttpReplayer::empty() }
     }
 
     pub(super) const fn words(&self) -> &Words {
@@ -77,31 +74,20 @@ impl<F> Contents<F> {
 
     /// The same, to be changed.
     pub(super) fn request_mut(self: Pin<&mut Self>) -> &mut Request<AttemptBody> {
-        self.unsent().as_mut().expect(SENT)
+        self.project().progress.unsent().as_mut().expect(SENT)
     }
 
     #[inline(always)]
     pub(super) fn take_request(self: Pin<&mut Self>) -> Request<AttemptBody> {
-        self.unsent().take().expect(SENT)
-    }
-
-    fn unsent(self: Pin<&mut Self>) -> &mut Option<Request<AttemptBody>> {
-        match self.project().progress.project() {
-            ProgressProj::Unsent { request } => request,
-            _ => unreachable!("{}", SENT),
-        }
+        self.project().progress.unsent().take().expect(SENT)
     }
 
     /// Keeps what further attempts need, of the body up to `cap` bytes.
     #[inline]
     pub(super) fn keep(self: Pin<&mut Self>, cap: usize) {
         let this = self.project();
-        match this.progress.project() {
-            ProgressProj::Unsent { request: Some(request) } => {
-                this.kept.keep(request, |body| body.keep(cap, |body| body.whole_up_to(cap)));
-            }
-            _ => unreachable!("{}", SENT),
-        }
+        let request = this.progress.unsent().as_mut().expect(SENT);
+        this.kept.keep(request, |body| body.keep(cap, |body| body.whole_up_to(cap)));
     }
 
     pub(super) fn take_kept(self: Pin<&mut Self>) -> Option<HttpReplayer<Body>> {
@@ -163,6 +149,16 @@ impl<F> Contents<F> {
     pub(super) fn let_go(mut self: Pin<&mut Self>) {
         self.as_mut().stop();
         self.project().kept.clear();
+    }
+}
+
+impl<F> Progress<F> {
+    /// The place of the request.
+    fn unsent(self: Pin<&mut Self>) -> &mut Option<Request<AttemptBody>> {
+        match self.project() {
+            ProgressProj::Unsent { request } => request,
+            _ => unreachable!("{}", SENT),
+        }
     }
 }
 
